@@ -1,0 +1,195 @@
+"""Names -> activations and forms, and forms derived from the table by computing one of their ops another way.
+
+gelu-like name "tanh-softplus[softplus=stable]"  ->  x * Tanh(Relu(x) + Log(1 + Exp(-Abs(x))))
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import cache
+from typing import NamedTuple
+
+from onnxact.activation.catalog import ACTIVATIONS, FALSE, REWRITES, Activation, Form
+from onnxact.activation.expr import TRUE, Call, Expr, Parameter, ops, substitute, varies, x, y
+from onnxact.activation.numeric import Values, holds
+from onnxact.activation.primitives import PRIMITIVES
+from onnxact.errors import UsageError
+
+
+class Alternative(NamedTuple):
+    """Another way to compute a call: its name in the table, the term, and when it is the same function."""
+
+    name: str
+    expr: Expr
+    when: Expr
+
+
+def find_activation(name: str) -> Activation:
+    """Return the activation called `name` in any spelling: leaky_relu, leaky-relu, LeakyRelu; silu is swish."""
+    key = _ALIASES.get(_plain(name), _plain(name))
+    for row in ACTIVATIONS.values():
+        if _plain(row.name) == key:
+            return row
+    known = [row.spelled for row in ACTIVATIONS.values()]
+    raise UsageError(f"unknown activation {name!r}{_nearest(name, known)}; known: {', '.join(known)}")
+
+
+def find_form(activation: Activation, name: str) -> Form:
+    """Return the form called `name`, which may say how ops inside it are computed: `form[op=form,op=form]`."""
+    match = re.fullmatch(r"([a-z0-9-]+)(?:\[(.*)\])?", name)
+    base = activation.forms.get(match[1]) if match else None
+    if match is None or base is None:
+        known = list(activation.forms)
+        raise UsageError(
+            f"{activation.spelled} has no form {name!r}{_nearest(name, known)}; its forms: {', '.join(known)}"
+        )
+    form = base
+    for choice in filter(None, (match[2] or "").split(",")):
+        op, _, alternative = choice.partition("=")
+        form = _with(form, _op_named(op.strip()), alternative.strip(), name)
+    return form
+
+
+def _with(form: Form, op: str, alternative: str, spelled: str) -> Form:
+    expr = _rewrite(form.expr, op, alternative)
+    if expr == form.expr:
+        raise UsageError(f"form {spelled!r}: it has no {op} that can be computed as {alternative!r}")
+    return replace(form, expr=expr, exact=form.exact if op in _EXACT_REWRITES else FALSE, signed_zero=True)
+
+
+def _rewrite(expr: Expr, op: str, alternative: str) -> Expr:
+    if not isinstance(expr, Call):
+        return expr
+    call = Call(expr.op, tuple(_rewrite(arg, op, alternative) for arg in expr.args))
+    if call.op != op or not varies(call):
+        return call
+    return next((option.expr for option in alternatives(call) if option.name == alternative), call)
+
+
+@cache
+def alternatives(call: Call) -> tuple[Alternative, ...]:
+    """Return the other ways to compute `call`: the forms of the activation whose op it is, or a row of REWRITES."""
+    if call.op in REWRITES:
+        operands = dict(zip((x, y), call.args, strict=False))
+        rows = REWRITES[call.op].items()
+        return tuple(Alternative(name, substitute(expr, operands), TRUE) for name, expr in rows)
+    for activation in ACTIVATIONS.values():
+        operands = _unify(activation.native, call)
+        if operands is not None:
+            return tuple(
+                Alternative(name, substitute(form.expr, operands), substitute(form.when, operands))
+                for name, form in activation.forms.items()
+                if name != "op" and form.emitted and call.op not in ops(form.expr)
+            )
+    return ()
+
+
+def _unify(native: Call | None, call: Call) -> dict[Expr, Expr] | None:
+    """Return what the variables and parameters of an op's own term stand for in `call`; None for another op."""
+    if native is None or native.op != call.op:
+        return None
+    pairs = list(zip(native.args, call.args, strict=True))
+    fits = all(pattern in (arg, x) or isinstance(pattern, Parameter) for pattern, arg in pairs)
+    return dict(pairs) if fits else None
+
+
+class Lowered(NamedTuple):
+    """A form whose ops all are admitted, with its full name."""
+
+    name: str
+    form: Form
+
+
+def lowered(name: str, form: Form, admits: Callable[[str], bool], parameters: Values) -> Lowered | None:
+    """Return `form` with every op that `admits` refuses computed by admitted ones, or None where that is impossible.
+
+    Of several ways, the first in the table's order is taken.
+    """
+    choices: dict[str, str] = {}
+    for _ in range(len(PRIMITIVES)):
+        refused = sorted(op for op in ops(form.expr) if not admits(op))
+        if not refused:
+            return Lowered(_full_name(name, choices), form)
+        step = next(_steps(form, refused[0], admits, parameters, choices), None)
+        if step is None:
+            return None
+        choices[refused[0]] = step
+        form = _with(form, refused[0], step, name)
+    return None
+
+
+def _steps(
+    form: Form, op: str, admits: Callable[[str], bool], parameters: Values, choices: dict[str, str]
+) -> Iterator[str]:
+    """Yield the ways to compute every call of `op` in the form without an op that was already replaced."""
+    calls = [call for call in _calls(form.expr) if call.op == op]
+    for name in [option.name for option in alternatives(calls[0])] if calls else ():
+        found = [option for call in calls for option in alternatives(call) if option.name == name]
+        usable = len(found) == len(calls) and all(holds(option.when, parameters) for option in found)
+        if usable and all(_reachable(option.expr, admits, {*choices, op}, parameters) for option in found):
+            yield name
+
+
+def _reachable(expr: Expr, admits: Callable[[str], bool], closed: set[str], parameters: Values) -> bool:
+    for call in _calls(expr):
+        if admits(call.op):
+            continue
+        if call.op in closed:
+            return False
+        options = [option for option in alternatives(call) if holds(option.when, parameters)]
+        if not any(_reachable(option.expr, admits, closed | {call.op}, parameters) for option in options):
+            return False
+    return True
+
+
+def _calls(expr: Expr) -> Iterator[Call]:
+    if isinstance(expr, Call) and varies(expr):
+        yield expr
+        for arg in expr.args:
+            yield from _calls(arg)
+
+
+def _full_name(name: str, choices: dict[str, str]) -> str:
+    if not choices:
+        return name
+    return f"{name}[{','.join(f'{spelled_op(op)}={form}' for op, form in choices.items())}]"
+
+
+def spelled_op(op: str) -> str:
+    """Return an ONNX op name as the command line writes it: HardSigmoid -> hard-sigmoid, PRelu -> prelu."""
+    return _SPELLED.get(op) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", op).lower()
+
+
+def _op_named(spelled: str) -> str:
+    for op in PRIMITIVES:
+        if spelled in (op, spelled_op(op)):
+            return op
+    raise UsageError(f"unknown op {spelled!r}; known: {', '.join(sorted(PRIMITIVES))}")
+
+
+def known_ops(names: Iterable[str]) -> frozenset[str]:
+    """Return `names` as ONNX op names, whatever their case; an unknown one is a UsageError that lists the known."""
+    by_plain = {_plain(op): op for op in PRIMITIVES}
+    found = []
+    for name in names:
+        if _plain(name) not in by_plain:
+            raise UsageError(f"unknown op {name!r}{_nearest(name, PRIMITIVES)}; known: {', '.join(sorted(PRIMITIVES))}")
+        found.append(by_plain[_plain(name)])
+    return frozenset(found)
+
+
+def _plain(name: str) -> str:
+    return name.strip().replace("-", "").replace("_", "").lower()
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+_SPELLED = {"PRelu": "prelu"}
+_ALIASES = {"silu": "swish", "hardtanh": "clip", "quickgelu": "swish"}
+_EXACT_REWRITES = {"Neg", "Sub", "Greater", "Less", "Max", "Min", "Relu"}

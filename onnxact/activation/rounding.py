@@ -1,0 +1,138 @@
+"""The interval in which a form's result lies at a point, whatever a conforming runtime does.
+
+    x, form, parameters, dtype  ->  [low, high] with  low <= computed <= high
+
+Interval arithmetic in float64: every op maps the interval of its operands and is then widened by its own rounding
+(`Primitive.relative`, `.absolute`, in u), plus one smallest subnormal where it may underflow. Exact zeros stay exact
+(0 + b and 0 * b round nothing), so the bound of a piecewise form is that of the branch `x` is on. Valid for finite x
+in float16, bfloat16 and float32; in float64 the endpoints themselves carry the rounding of the evaluation, for which
+u is doubled. Source: Higham 2002, "Accuracy and Stability of Numerical Algorithms", sections 2.2 and 26.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from itertools import product
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import DTypeLike
+
+from onnxact.activation.expr import Call, Expr, Variable, varies
+from onnxact.activation.numeric import Values, fold, rounded
+from onnxact.activation.primitives import PRIMITIVES, Array, Primitive
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two float64 arrays (or two truth arrays: surely true, possibly true)."""
+
+    low: Array
+    high: Array
+
+
+def unit_roundoff(dtype: DTypeLike) -> float:
+    """Return u, half the distance from 1 to the next number: 2^-24 for float32, 2^-11 for float16."""
+    return float(ml_dtypes.finfo(np.dtype(dtype)).eps) / 2
+
+
+def enclosure(expr: Expr, x: Array, parameters: Values, dtype: DTypeLike) -> Interval:
+    """Return where `expr` computed in `dtype` may lie at each finite element of `x` (shape of x, float64)."""
+    known: dict[Expr, Interval] = {}
+
+    def interval(node: Expr) -> Any:
+        if not varies(node):
+            folded = fold(node, parameters)
+            return folded if isinstance(folded, str) else _point(rounded(folded, dtype))
+        if isinstance(node, Variable):
+            return _point(x)
+        if node not in known and isinstance(node, Call):
+            known[node] = _apply(PRIMITIVES[node.op], [interval(arg) for arg in node.args], np.dtype(dtype))
+        return known[node]
+
+    with np.errstate(all="ignore"):
+        result: Interval = interval(expr)
+    return result
+
+
+def _point(value: Array) -> Interval:
+    exact = np.asarray(value, np.float64)
+    return Interval(exact, exact)
+
+
+def _apply(op: Primitive, operands: list[Any], dtype: np.dtype[Any]) -> Interval:
+    if op.name in _COMPARISONS:
+        return _compare(op, *operands)
+    if op.name == "Where":
+        return _select(*operands)
+    if op.name == "Cast":
+        return Interval(operands[0].low.astype(np.float64), operands[0].high.astype(np.float64))
+    return _widen(_image(op, operands), op, operands, dtype)
+
+
+def _image(op: Primitive, operands: list[Any]) -> Interval:
+    """Return the exact range of `op` over the box of its operands."""
+    if op.trend == "up":
+        return Interval(op.meaning(*map(_low, operands)), op.meaning(*map(_high, operands)))
+    if op.trend == "down":
+        return Interval(op.meaning(*map(_high, operands)), op.meaning(*map(_low, operands)))
+    corners = [op.meaning(*corner) for corner in product(*map(_ends, operands))]
+    low, high = reduce(np.minimum, corners), reduce(np.maximum, corners)
+    if op.name == "Abs":
+        low = np.where((operands[0].low < 0) & (operands[0].high > 0), 0.0, low)
+    return Interval(low, high)
+
+
+def _widen(image: Interval, op: Primitive, operands: list[Any], dtype: np.dtype[Any]) -> Interval:
+    info = ml_dtypes.finfo(dtype)
+    unit = unit_roundoff(dtype) * (2 if dtype == np.float64 else 1)
+    largest = np.maximum(np.abs(image.low), np.abs(image.high))
+    slack = op.relative * unit * largest + op.absolute * unit
+    if op.relative:
+        slack = slack + float(info.smallest_subnormal)
+    slack = np.where(_exact(op, operands), 0.0, slack)
+    limit = float(info.max) * (1 + unit)
+    low, high = image.low - slack, image.high + slack
+    return Interval(np.where(low >= -limit, low, -np.inf), np.where(high <= limit, high, np.inf))
+
+
+def _exact(op: Primitive, operands: list[Any]) -> Any:
+    """Tell where a basic operation rounds nothing because an operand is exactly 0 (or a factor exactly 1 or -1)."""
+    if op.name in ("Add", "Sub"):
+        return _is(operands[0], 0) | _is(operands[1], 0)
+    if op.name == "Mul":
+        return reduce(np.logical_or, [_is(o, v) for o in operands for v in (0, 1, -1)])
+    return np.False_
+
+
+def _is(operand: Interval, value: float) -> Any:
+    return (operand.low == value) & (operand.high == value)
+
+
+def _low(operand: Any) -> Any:
+    return operand.low if isinstance(operand, Interval) else operand
+
+
+def _high(operand: Any) -> Any:
+    return operand.high if isinstance(operand, Interval) else operand
+
+
+def _ends(operand: Any) -> tuple[Any, ...]:
+    return (operand.low, operand.high) if isinstance(operand, Interval) else (operand,)
+
+
+_COMPARISONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+
+
+def _compare(op: Primitive, left: Interval, right: Interval) -> Interval:
+    first, second = (left, right) if op.name.startswith("Less") else (right, left)
+    below = np.less if op.name in ("Less", "Greater") else np.less_equal
+    return Interval(below(first.high, second.low), below(first.low, second.high))
+
+
+def _select(condition: Interval, yes: Interval, no: Interval) -> Interval:
+    low = np.where(condition.low, yes.low, np.where(condition.high, np.minimum(yes.low, no.low), no.low))
+    high = np.where(condition.low, yes.high, np.where(condition.high, np.maximum(yes.high, no.high), no.high))
+    return Interval(low, high)

@@ -1,0 +1,164 @@
+"""declared dimensions, symbols and guesses -> concrete shapes.
+
+[batch, 3, height, width] with height = 32 known from another input or from --input-shapes -> (2, 3, 32, 2).
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import GraphProto, ValueInfoProto
+
+from onnxact.check.graph import declared_shape, required_inputs
+from onnxact.errors import UsageError
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Sizes for what a model leaves open: an open first dimension (mostly the batch), others, and a whole shape."""
+
+    first: int = 2
+    other: int = 2
+    shape: Shape = (2, 3)
+
+    def __str__(self) -> str:
+        whole = ",".join(map(str, self.shape))
+        return f"open dimensions {self.other} (first one {self.first}), unknown shapes {whole}"
+
+
+DEFAULT = Guess()
+
+# Tried in this order when a model does not run with the one before. Sizes that networks are built for: the powers of
+# two for convolution strides and sequence lengths, then the usual image sizes.
+GUESSES = (
+    DEFAULT,
+    Guess(1, 1, (1,)),
+    Guess(2, 4, ()),
+    Guess(1, 8, (1, 3, 8, 8)),
+    Guess(2, 16, (2, 16)),
+    Guess(1, 32, (1, 3, 32, 32)),
+    Guess(1, 64, (1, 3, 64, 64)),
+    Guess(1, 128, (1, 128)),
+    Guess(1, 224, (1, 3, 224, 224)),
+    Guess(1, 256, (1, 1, 28, 28)),
+    Guess(1, 320, (1, 3, 320, 320)),
+    Guess(1, 416, (1, 3, 416, 416)),
+    Guess(1, 512, (1, 512)),
+    Guess(1, 640, (1, 3, 640, 640)),
+    Guess(16, 16, (16,)),
+    Guess(64, 64, (1, 224, 224, 3)),
+)
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Div: operator.floordiv,
+}
+
+
+def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
+    """["x:1,3,224,224", "n:"] -> {"x": (1, 3, 224, 224), "n": ()}: name, colon, sizes >= 1; names may hold colons.
+
+    Raises UsageError for anything else, and for a name given twice.
+    """
+    shapes: dict[str, Shape] = {}
+    for text in texts:
+        name, colon, sizes = text.rpartition(":")
+        if not colon or not name:
+            raise UsageError(f"input shape {text!r}: expected NAME:SIZE,SIZE,... such as x:1,3,224,224")
+        if name in shapes:
+            raise UsageError(f"input shape {text!r}: {name} is given twice")
+        shapes[name] = _parse_sizes(sizes, text)
+    return shapes
+
+
+def guesses(graph: GraphProto, shapes: Mapping[str, Shape]) -> tuple[Guess, ...]:
+    """The guesses worth trying: only the first where every size is declared or given."""
+    return GUESSES if any(_open(value, shapes) for value in required_inputs(graph)) else (DEFAULT,)
+
+
+def bind(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape], guess: Guess) -> dict[str, int]:
+    """Symbol -> size: from the shapes that are known, then from `guess`."""
+    sizes: dict[str, int] = {}
+    for value in values:
+        for dim, size in zip(_declared(value) or (), shapes.get(value.name, ()), strict=False):
+            if isinstance(dim, str) and dim:
+                sizes.setdefault(dim, size)
+    for value in values:
+        for axis, dim in enumerate(_declared(value) or ()):
+            if isinstance(dim, str) and dim.isidentifier():
+                sizes.setdefault(dim, guess.first if axis == 0 else guess.other)
+    return sizes
+
+
+def concrete(value: ValueInfoProto, sizes: Mapping[str, int], guess: Guess) -> Shape:
+    """The shape to feed; `guess.shape` where the rank is unknown."""
+    declared = _declared(value)
+    if declared is None:
+        return guess.shape
+    opens = [guess.first, *[guess.other] * len(declared)]
+    return tuple(_size(dim, sizes, opens[axis]) for axis, dim in enumerate(declared))
+
+
+def mismatch(value: ValueInfoProto, shape: Shape) -> str | None:
+    """Why `shape` contradicts the declared dimensions of `value`, None where it does not."""
+    declared = _declared(value)
+    if declared is None:
+        return None
+    fits = len(declared) == len(shape) and all(
+        not isinstance(dim, int) or dim == size for dim, size in zip(declared, shape, strict=True)
+    )
+    return None if fits else f"the model declares [{', '.join(str(dim or '?') for dim in declared)}]"
+
+
+def _parse_sizes(sizes: str, text: str) -> Shape:
+    parts = [part.strip() for part in sizes.split(",")] if sizes.strip() else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"input shape {text!r}: {sizes!r} is not a list of sizes of at least 1, such as 1,3,224,224")
+    return tuple(int(part) for part in parts)
+
+
+def _declared(value: ValueInfoProto) -> tuple[int | str, ...] | None:
+    kind = value.type
+    while kind.WhichOneof("value") in {"sequence_type", "optional_type"}:
+        kind = kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
+    return declared_shape(kind.tensor_type)
+
+
+def _open(value: ValueInfoProto, shapes: Mapping[str, Shape]) -> bool:
+    declared = _declared(value)
+    return value.name not in shapes and (declared is None or any(isinstance(dim, str) for dim in declared))
+
+
+def _size(dim: int | str, sizes: Mapping[str, int], fallback: int) -> int:
+    if isinstance(dim, int):
+        return dim
+    if dim in sizes:
+        return sizes[dim]
+    computed = _evaluate(dim, sizes) if dim else None
+    return fallback if computed is None or computed < 1 else computed
+
+
+def _evaluate(text: str, sizes: Mapping[str, int]) -> int | None:
+    """A symbol that is an expression of others, as exporters write them: `past_len + seq_len`, `2*s0`."""
+    try:
+        return _term(ast.parse(text, mode="eval").body, sizes)
+    except (SyntaxError, KeyError, ZeroDivisionError, RecursionError, ValueError):
+        return None
+
+
+def _term(node: ast.expr, sizes: Mapping[str, int]) -> int:
+    if isinstance(node, ast.Constant) and isinstance(node.value, int):
+        return node.value
+    if isinstance(node, ast.Name):
+        return sizes[node.id]
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return _OPERATORS[type(node.op)](_term(node.left, sizes), _term(node.right, sizes))
+    raise ValueError("not a sum or product of symbols")
