@@ -78,7 +78,7 @@ def element_types(graph: GraphProto) -> dict[str, int]:
 
 
 def declared_shape(value: TypeProto.Tensor) -> tuple[int | str, ...] | None:
-    """The dimensions as declared: a size, a symbol, or "" for unknown (some exporters write -1). None: not even a rank."""
+    """The dimensions as declared: a size, a symbol, or "" for unknown (also written -1). None without even a rank."""
     if not value.HasField("shape"):
         return None
     sized = ((dim.HasField("dim_value") and dim.dim_value >= 0, dim) for dim in value.shape.dim)

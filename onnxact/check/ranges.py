@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnxact.check.graph import (
     all_graphs,
@@ -87,7 +87,16 @@ def _facts(model: ModelProto) -> tuple[dict[str, tuple[int | str, ...]], dict[st
                 shapes[value.name] = shape
         tensors.update(constants(graph))
     shapes.update({name: tuple(tensor.dims) for name, tensor in tensors.items()})
+    for graph in all_graphs(model.graph):
+        _add_same_shapes(graph, shapes)
     return shapes, tensors
+
+
+def _add_same_shapes(graph: GraphProto, shapes: dict[str, tuple[int | str, ...]]) -> None:
+    """A float16 table is often Cast, a quantized one dequantized, before it is gathered from."""
+    for node in graph.node:
+        if node.op_type in {"Cast", "Identity", "DequantizeLinear"} and node.input[0] in shapes:
+            shapes.setdefault(node.output[0], shapes[node.input[0]])
 
 
 def _readers(nodes: list[NodeProto]) -> dict[str, list[tuple[NodeProto, int]]]:
@@ -128,7 +137,9 @@ def _inside_function(scope: _Scope, node: NodeProto, position: int, depth: int) 
     if body is None or position >= len(body[0]) or depth > 8:
         return Range()
     formals, nodes = body
-    shapes = {formal: scope.shapes[name] for formal, name in zip(formals, node.input, strict=False) if name in scope.shapes}
+    shapes = {
+        formal: scope.shapes[name] for formal, name in zip(formals, node.input, strict=False) if name in scope.shapes
+    }
     inner = _Scope(scope.model, _readers(nodes), {}, shapes)
     return _range(inner, formals[position], depth + 1)
 

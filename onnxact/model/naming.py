@@ -1,0 +1,28 @@
+"""Fresh names, unique over all scopes of a model."""
+
+from __future__ import annotations
+
+from onnxact.model.view import View
+
+
+class Names:
+    """Hands out names that nothing in the model bears, the same ones for the same requests in the same order."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._taken: set[str] | None = None
+        self._next: dict[str, int] = {}
+
+    def fresh(self, wish: str) -> str:
+        """Return `wish`, or `wish_2`, `wish_3`, ... where it is taken."""
+        if self._taken is None:
+            self._taken = set(self._view.names)
+        name = wish
+        number = self._next.get(wish, 1)
+        while name in self._taken:
+            number += 1
+            name = f"{wish}_{number}"
+        if number > 1:
+            self._next[wish] = number
+        self._taken.add(name)
+        return name
