@@ -194,6 +194,7 @@ def _cubic(x: Variable) -> dict[str, Expr]:
         "tanh-pow": SQRT_2_OVER_PI * (x + 0.044715 * Pow(x, 3)),
         "tanh-mul": SQRT_2_OVER_PI * (x + 0.044715 * (x * x * x)),
         "tanh-nested": SQRT_2_OVER_PI * (x * (1 + 0.044715 * (x * x))),
+        "tanh-even": x * (SQRT_2_OVER_PI + SQRT_2_OVER_PI * 0.044715 * x * x),
     }
 
 
@@ -237,6 +238,8 @@ _ROWS = (
         reference=lambda x, min, max: np.minimum(np.maximum(x, min), max),
         forms={
             "op": Form(Clip(x, low, high), when=low <= high, exact=TRUE, signed_zero=True),
+            "max": Form(Max(x, low), when=equals(high, INF), exact=TRUE, signed_zero=True),
+            "min": Form(Min(x, high), when=equals(low, -INF), exact=TRUE, signed_zero=True),
             "min-max": Form(Min(Max(x, low), high), when=low <= high, exact=TRUE, signed_zero=True),
             "max-min": Form(Max(Min(x, high), low), when=low <= high, exact=TRUE, signed_zero=True),
             "relu-relu": Form(high - Relu(high - Relu(x)), when=equals(low, 0) & (high > 0) & (high < INF)),
@@ -317,6 +320,7 @@ _ROWS = (
         forms={
             "op": Form(Celu(x, alpha), when=alpha > 0),
             "elu": Form(alpha * Elu(x / alpha, 1), when=alpha > 0, signed_zero=True),
+            "max-min": Form(Max(x, 0) + Min(alpha * (Exp(x / alpha) - 1), 0), when=alpha > 0, signed_zero=True),
             "relu-exp-min": Form(Relu(x) + alpha * (Exp(Min(x, 0) / alpha) - 1), when=alpha > 0, signed_zero=True),
             "relu-exp-neg": Form(Relu(x) + alpha * (Exp(-Relu(-x) / alpha) - 1), when=alpha > 0, signed_zero=True),
         },
@@ -336,6 +340,7 @@ _ROWS = (
             "elu": Form(gamma * Elu(x, alpha), signed_zero=True),
             "relu-exp-min": Form(gamma * (Relu(x) + alpha * (Exp(Min(x, 0)) - 1)), signed_zero=True),
             "relu-exp-neg": Form(gamma * (Relu(x) + alpha * (Exp(-Relu(-x)) - 1)), signed_zero=True),
+            "where": Form(Where(x < 0, gamma * (alpha * Exp(x) - alpha), gamma * x), signed_zero=True),
         },
         source="Klambauer et al. 2017; ONNX Selu-22",
         torch="SELU",
@@ -405,6 +410,7 @@ _ROWS = (
             "op": Form(HardSigmoid(x, alpha, beta)),
             "clip": Form(Clip(alpha * x + beta, 0, 1)),
             "min-max": Form(Min(Max(alpha * x + beta, 0), 1)),
+            "max-min": Form(Max(Min(alpha * x + beta, 1), 0)),
             "relu-relu": Form(1 - Relu(1 - Relu(alpha * x + beta))),
             "clip6": Form(Clip(x + 3, 0, 6) / 6, when=equals(alpha, _float32(1 / 6)) & equals(beta, 0.5)),
         },

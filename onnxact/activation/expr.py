@@ -93,6 +93,8 @@ class Call(Expr):
 Operand = Expr | float | int | str
 x = Variable("x")
 y = Variable("y")
+RANDOM = frozenset({"RandomNormal"})
+"""Ops that give another value at every call, whatever their operands."""
 TRUE = Literal(1.0)
 
 
@@ -111,7 +113,9 @@ def equals(left: Operand, right: Operand) -> Call:
 @cache
 def varies(expr: Expr) -> bool:
     """Tell whether `expr` depends on a variable, so that it cannot be folded into a constant."""
-    return isinstance(expr, Variable) or (isinstance(expr, Call) and (not expr.args or any(map(varies, expr.args))))
+    if isinstance(expr, Call):
+        return expr.op in RANDOM or any(map(varies, expr.args))
+    return isinstance(expr, Variable)
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

@@ -96,7 +96,7 @@ def type_text(value: TypeProto) -> str:
     if value.HasField("map_type"):
         key = TensorProto.DataType.Name(value.map_type.key_type).lower()
         return f"map({key}, {type_text(value.map_type.value_type)})"
-    return value.WhichOneof("value") or "undeclared"
+    return str(value.WhichOneof("value") or "undeclared")
 
 
 def local_function_nodes(model: ModelProto) -> dict[tuple[str, str], tuple[list[str], list[NodeProto]]]:

@@ -47,8 +47,8 @@ class Run:
     inputs: str
     provider: str
     optimise: bool
-    before: str
-    after: str
+    before: str = "ran"
+    after: str = "ran"
     placement: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
@@ -137,7 +137,7 @@ class SiteEvidence:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the evidence. `reasons` say why it is not "equivalent", `notes` what was assumed or left out."""
+    """What follows from the evidence. `reasons`: why it is not "equivalent"; `notes`: what was assumed or left out."""
 
     outcome: Outcome
     reasons: tuple[str, ...] = ()

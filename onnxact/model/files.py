@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf import text_format
+from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError, EncodeError
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper, parser
+from onnx.parser import ParseError
 
 from onnxact.errors import FileConflictError, ModelError
 from onnxact.model.view import subgraphs
@@ -32,7 +33,8 @@ _TEXT_SUFFIXES = {".onnxtxt", ".onnxtext", ".textproto", ".prototxt", ".pbtxt", 
 def load(path: Path) -> ModelProto:
     """Return the model at `path` with its external data left in its files.
 
-    The format follows the suffix: protobuf, or ONNX's text and JSON formats. Every external file that the model names
+    The format follows the suffix: protobuf; .onnxtxt, .textproto, .prototxt, .pbtxt: protobuf's text format, or ONNX's
+    own where the text starts with "<"; .json. Every external file that the model names
     has been found inside the model's folder, and long enough.
 
     Raises ModelError: nothing there, no model, truncated, over 2 GB, external data missing or outside the folder.
@@ -62,14 +64,23 @@ def _require_file(path: Path) -> None:
 
 def _parse(path: Path) -> ModelProto:
     try:
-        if path.suffix.lower() in _TEXT_SUFFIXES:
-            return onnx.load(path, load_external_data=False)
-        model = ModelProto()
-        model.ParseFromString(path.read_bytes())
+        return _decode(path.read_bytes(), path.suffix.lower())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {_why(error)}") from error
-    except (DecodeError, text_format.ParseError, onnx.parser.ParseError, ValueError) as error:
+    except (DecodeError, text_format.ParseError, json_format.ParseError, ParseError, ValueError) as error:
         raise ModelError(f"{path}: is not an ONNX model, or is truncated ({error})") from error
+
+
+def _decode(content: bytes, suffix: str) -> ModelProto:
+    model = ModelProto()
+    if suffix == ".json":
+        json_format.Parse(content.decode(), model)
+    elif suffix not in _TEXT_SUFFIXES:
+        model.ParseFromString(content)
+    elif content.lstrip().startswith(b"<"):
+        model = parser.parse_model(content.decode())
+    else:
+        text_format.Parse(content.decode(), model)
     return model
 
 
@@ -227,10 +238,13 @@ def save(model: ModelProto, path: Path, *, origin: Path | None = None, force: bo
 
 
 def _serialized(model: ModelProto, path: Path) -> bytes:
+    suffix = path.suffix.lower()
     try:
-        if path.suffix.lower() in _TEXT_SUFFIXES:
-            return onnx._get_serializer(onnx._get_file_path_format(path)).serialize_proto(model)
-        return model.SerializeToString()
+        if suffix == ".json":
+            return str(json_format.MessageToJson(model, preserving_proto_field_name=True)).encode()
+        if suffix in _TEXT_SUFFIXES:
+            return str(text_format.MessageToString(model)).encode()
+        return bytes(model.SerializeToString())
     except (EncodeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be written as one file: {error}; over 2 GB needs external data") from error
 

@@ -29,11 +29,14 @@ from onnx import (
     shape_inference,
 )
 
+from onnxact.activation.numeric import FLOATS, rounded
 from onnxact.model.schema import FLOAT_TYPES, plain, type_rules
 
 Shape = tuple[int | str | None, ...]
 OUTSIDE = -1
 """Stands for a reader that is no node of the scope: a graph output, an annotation, a training graph."""
+PASSES_CONSTANTS = {"Identity", "Cast", "CastLike"}
+"""Ops whose output is a constant where their first input is one."""
 _SMALL = 1024
 _FROM_ATTRIBUTE = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype",
                    "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "Multinomial": "dtype"}  # fmt: skip
@@ -150,10 +153,20 @@ class Scope:
         tensor = scope.initializers.get(name)
         if tensor is None:
             index = scope.producers.get(name)
-            return None if index is None else _constant_of(scope.nodes[index])
+            return None if index is None else scope._constant_at(index)
         if tensor.data_location == TensorProto.EXTERNAL:
             return self.view.external(tensor)
         return numpy_helper.to_array(tensor)
+
+    def _constant_at(self, index: int) -> NDArray[Any] | None:
+        node = self.nodes[index]
+        if node.op_type not in PASSES_CONSTANTS or plain(node.domain):
+            return _constant_of(node)
+        value = self.constant(node.input[0])
+        dtype = FLOAT_TYPES.get(self.elem_type(node.output[0]))
+        if value is None or node.op_type == "Identity":
+            return value
+        return None if dtype is None else rounded(value, FLOATS[dtype])
 
     # Types and shapes
 

@@ -1,0 +1,1 @@
+"""What changes: each verb reads a view and makes a plan."""

@@ -1,0 +1,151 @@
+"""Which form to write: admissible at this opset, dtype and set of ops; exact before inexact; then the fewest nodes.
+
+Every form that was passed over comes with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
+from onnxact.activation.expr import TRUE, Call, ops, parameters, size, text, varies, walk
+from onnxact.activation.forms import lowered
+from onnxact.activation.numeric import holds
+from onnxact.activation.primitives import PRIMITIVES
+from onnxact.model import schema
+from onnxact.rewrite.emit import attribute_obstacle, reference_obstacle
+from onnxact.rewrite.site import Parameters, Tensor, known
+
+
+class Setting(NamedTuple):
+    """Where a form is to be written. `ops`: the ops that may be used, None for all primitive ones."""
+
+    opset: int
+    dtype: str
+    ops: frozenset[str] | None = None
+    allow_inexact: bool = False
+
+
+class Choice(NamedTuple):
+    """The form taken (name "" for none), whether it is exact there, and why the others were not."""
+
+    name: str
+    form: Form | None
+    exact: bool
+    others: tuple[tuple[str, str], ...]
+
+    @property
+    def reasons(self) -> str:
+        """Why no form was taken, in one line."""
+        return "; ".join(f"{name}: {reason}" for name, reason in self.others)
+
+
+ACTIVATION_OPS = frozenset(
+    row.native.op
+    for row in ACTIVATIONS.values()
+    if row.native is not None and row.name not in ("relu", "sigmoid", "tanh")
+) - {"Clip"}
+"""Ops that have forms of their own; without --ops a decomposition does without them. Relu, Sigmoid, Tanh and Clip count
+as primitive: they are what other activations are made of."""
+
+
+def choose(activation: Activation, bound: Parameters, setting: Setting) -> Choice:
+    """Return the best admissible form other than the native op."""
+    candidates: list[tuple[tuple[bool, int], str, Form, bool]] = []
+    others: list[tuple[str, str]] = []
+    for name, form in activation.forms.items():
+        if name == "op":
+            continue
+        full_name, written, reason = _admissible(name, form, bound, setting)
+        if not reason and written is not None:
+            exact = is_exact(written, bound, setting.dtype)
+            candidates.append(((not exact, size(written.expr)), full_name, written, exact))
+        else:
+            others.append((name, reason))
+    candidates.sort(key=lambda candidate: candidate[0])
+    if not candidates:
+        return Choice("", None, exact=False, others=tuple(others))
+    _, name, form, exact = candidates[0]
+    passed = [(other, _why_after(candidate_exact, exact)) for _, other, _, candidate_exact in candidates[1:]]
+    if not exact and not setting.allow_inexact:
+        reason = "not exact; ask for it by name, or give --allow-inexact"
+        return Choice("", None, exact=False, others=((name, reason), *[(o, reason) for o, _ in passed], *others))
+    return Choice(name, form, exact, (*passed, *others))
+
+
+def _why_after(exact: bool, best_exact: bool) -> str:
+    return "not exact" if best_exact and not exact else "more nodes"
+
+
+def _admissible(name: str, form: Form, bound: Parameters, setting: Setting) -> tuple[str, Form | None, str]:
+    """Return the form with inadmissible ops computed another way, or the reason against it."""
+    allowed = _admits(setting)
+    values = known(bound)
+    found = lowered(name, form, allowed, values) if values is not None else _as_it_is(name, form, allowed)
+    if found is None:
+        refused = sorted(op for op in ops(form.expr) if not allowed(op))
+        return name, None, "; ".join(why_not(op, setting) for op in refused)
+    full_name, written = found
+    return full_name, written, obstacle(written, bound, setting)
+
+
+def _as_it_is(name: str, form: Form, allowed: Callable[[str], bool]) -> tuple[str, Form] | None:
+    return (name, form) if all(map(allowed, ops(form.expr))) else None
+
+
+@cache
+def _admits(setting: Setting) -> Callable[[str], bool]:
+    return cache(lambda op: not why_not(op, setting))
+
+
+def why_not(op: str, setting: Setting) -> str:
+    """Return why an op cannot be used; empty where it can."""
+    if setting.ops is None and op in ACTIVATION_OPS:
+        return f"{op} is an activation itself"
+    if setting.ops is not None and op not in setting.ops:
+        return f"{op} is not among the ops allowed"
+    return unavailable(op, setting.dtype, setting.opset)
+
+
+def unavailable(op: str, dtype: str, opset: int) -> str:
+    """Return why ONNX has no such op for this dtype at this opset; empty where it has."""
+    if schema.schema(op, opset) is None:
+        first = schema.first_opset(op)
+        return f"{op} is not in opset {opset}" + (f" (it starts at {first})" if first else "")
+    return "" if schema.admits(op, dtype, opset) else f"{op} does not take {dtype} at opset {opset}"
+
+
+def obstacle(form: Form, bound: Parameters, setting: Setting) -> str:
+    """Return why a form whose ops are all admitted still cannot be written; empty where it can."""
+    if not form.emitted:
+        return "numerically inferior: it is recognised, never written"
+    values = known(bound)
+    if parameters(form.when) and values is None:
+        return f"holds when {text(form.when)}, and the parameter is not a constant"
+    if values is not None and not holds(form.when, values):
+        return f"holds when {text(form.when)}"
+    return attribute_obstacle(form.expr, bound, setting.opset) or reference_obstacle(
+        form.expr, bound, setting.opset, setting.dtype
+    )
+
+
+def is_exact(form: Form, bound: Parameters, dtype: str) -> bool:
+    """Tell whether the form's exactness condition holds for these parameters in this dtype.
+
+    A tensor slope that becomes a float32 attribute has to survive that.
+    """
+    values = known(bound)
+    if values is None:
+        return form.exact is TRUE
+    return holds(form.exact, values) and (dtype != "float64" or not _rounds_attribute(form, bound, values))
+
+
+def _rounds_attribute(form: Form, bound: Parameters, values: dict[str, Any]) -> bool:
+    tensors = [np.asarray(values[name], np.float64) for name, v in bound.items() if isinstance(v, Tensor)]
+    calls = [e for e in walk(form.expr) if isinstance(e, Call) and varies(e) and e.op in PRIMITIVES]
+    takes_attribute = any(call.op == "LeakyRelu" for call in calls)
+    return takes_attribute and any(np.any(value.astype(np.float32) != value) for value in tensors)

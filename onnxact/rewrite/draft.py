@@ -1,0 +1,144 @@
+"""Sites and what they become -> a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from onnx import NodeProto
+
+from onnxact.activation.expr import Expr
+from onnxact.model import provenance
+from onnxact.model.edit import Edit, NewNode, Plan, Skip
+from onnxact.model.naming import Names
+from onnxact.model.view import PASSES_CONSTANTS, Scope, View
+from onnxact.rewrite.emit import Constants, emit
+from onnxact.rewrite.site import Parameters, Site, plain
+
+
+class Change(NamedTuple):
+    """One site before and after. `exact`: whether the result has the same bits; None where the meaning changes."""
+
+    site: Site
+    activation: str
+    form: str
+    parameters: Parameters
+    exact: bool | None = None
+    note: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the change as plain data, as DESIGN's JSON schema has it."""
+        before = self.site.describe()
+        described = {key: before[key] for key in ("scope", "node", "input", "output", "dtype")}
+        described["before"] = {key: before[key] for key in ("activation", "form", "params")}
+        params = {name: plain(value) for name, value in self.parameters.items()}
+        described["after"] = {"activation": self.activation, "form": self.form, "params": params}
+        if self.exact is not None:
+            described["exact"] = self.exact
+        if self.note:
+            described["note"] = self.note
+        return described
+
+
+class Draft(NamedTuple):
+    """What a verb decided: the plan for the model, and the changes in terms of activations."""
+
+    plan: Plan
+    changes: tuple[Change, ...]
+
+
+class Drafter:
+    """Collects replacements and turns them into one plan. The view is only read."""
+
+    def __init__(self, view: View) -> None:
+        self.names = Names(view)
+        self.constants = Constants(self.names)
+        self.edits: list[Edit] = []
+        self.changes: list[Change] = []
+        self.skips: list[Skip] = []
+        self.sites: list[Site] = []
+
+    def skip(self, site: Site, reason: str) -> None:
+        """Leave a site alone."""
+        self.skips.append(Skip(site.scope.path, site.node, reason))
+
+    def write(self, change: Change, expr: Expr, metadata: str | None = None) -> None:
+        """Replace the site's nodes by those that compute `expr`."""
+        emitted = emit(change.site, expr, change.parameters, self.constants, self.names)
+        self._add(change, emitted.replacement, emitted.new, metadata, emitted.truth_values)
+
+    def restore(self, change: Change, op: NodeProto) -> None:
+        """Replace the site's nodes by the op that stood there before, and drop its provenance."""
+        inputs = (change.site.input, *op.input)
+        self._add(change, NewNode(op.op_type, inputs, (), "", list(op.attribute)), (), "", frozenset())
+
+    def _add(
+        self,
+        change: Change,
+        replacement: NewNode,
+        new: tuple[NewNode, ...],
+        metadata: str | None,
+        truth_values: frozenset[str],
+    ) -> None:
+        site = change.site
+        removed = tuple(index for index in site.nodes if index != site.root)
+        self.edits.append(Edit(site.scope.path, site.root, replacement, new, removed, (), metadata, truth_values))
+        self.changes.append(change)
+        self.sites.append(site)
+
+    def finish(self) -> Draft:
+        """Return the draft. Constants that only replaced nodes read go with them."""
+        edits = [edit._replace(dead_constants=dead) for edit, dead in zip(self.edits, self._dead(), strict=True)]
+        return Draft(Plan(tuple(edits), tuple(self.skips), tuple(self.constants.made)), tuple(self.changes))
+
+    def _dead(self) -> Iterable[tuple[str, ...]]:
+        """Yield for every edit the constants that nothing reads any more, each with one edit only."""
+        gone: dict[str, set[int]] = {}
+        kept: dict[str, set[str]] = {}
+        for edit, site in zip(self.edits, self.sites, strict=True):
+            if len(site.nodes) > 1 or len(site.scope.nodes[site.root].input) > 1:
+                gone.setdefault(edit.scope, set()).update(site.nodes)
+            kept.setdefault(edit.scope, set()).update(edit.replacement.inputs, *(new.inputs for new in edit.new))
+        done: dict[str, set[str]] = {}
+        for edit, site in zip(self.edits, self.sites, strict=True):
+            if edit.provenance:
+                yield ()
+                continue
+            seen = done.setdefault(edit.scope, set())
+            nodes = gone.get(edit.scope, set())
+            names = [name for index in site.nodes for name in site.scope.nodes[index].input] if nodes else []
+            dead = [n for n in dict.fromkeys(names) if _unread(site.scope, n, nodes, kept[edit.scope])]
+            yield tuple(_with_origins(site.scope, [n for n in dead if n not in seen], nodes, seen))
+
+
+def _unread(scope: Scope, name: str, nodes: set[int], kept: set[str]) -> bool:
+    """Tell whether a name is a constant of this scope that no node outside `nodes` reads."""
+    if not name or name in kept or name in scope.inputs or not scope.declares(name):
+        return False
+    index = scope.producers.get(name)
+    made = index is not None and index not in nodes
+    is_constant = name in scope.initializers or (made and _is_constant(scope, index or 0, name))
+    return is_constant and all(reader in nodes for reader in scope.readers.get(name, ()))
+
+
+def _is_constant(scope: Scope, index: int, name: str) -> bool:
+    return scope.nodes[index].op_type == "Constant" or scope.constant(name) is not None
+
+
+def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str]) -> Iterable[str]:
+    """Yield dead constants, and those that only they were made from (a Constant behind a Cast)."""
+    for name in dead:
+        if name in seen:
+            continue
+        seen.add(name)
+        yield name
+        index = scope.producers.get(name)
+        if index is not None and scope.nodes[index].op_type in PASSES_CONSTANTS:
+            nodes.add(index)
+            origins = [origin for origin in scope.nodes[index].input if _unread(scope, origin, nodes, set())]
+            yield from _with_origins(scope, origins, nodes, seen)
+
+
+def metadata(site: Site, form: str, *, keep: bool) -> str | None:
+    """Return the provenance text of a site that is about to be decomposed, or None where it is not wanted."""
+    return provenance.encode(site.activation, form, site.scope.nodes[site.root]) if keep else None

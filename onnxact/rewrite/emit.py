@@ -1,0 +1,270 @@
+"""Expression -> nodes: write a form into a graph.
+
+    Max(x, alpha * x), alpha = 0.2  ->  y_mul = Mul(0.2, x);  y = Max(x, y_mul)
+
+Parts without `x` are folded in double and rounded once to the tensor's dtype. Each becomes an initializer, equal ones
+shared; in a local function, and below IR version 4, where an initializer would have to be an input, a Constant node.
+A tensor that the model already has (a slope) is used as it is. Equal subterms are computed once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import AttributeProto, TensorProto, helper
+
+from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, parameters, varies, walk
+from onnxact.activation.numeric import FLOATS, fold, rounded
+from onnxact.activation.primitives import PRIMITIVES
+from onnxact.model import schema
+from onnxact.model.edit import NewConstant, NewNode
+from onnxact.model.naming import Names
+from onnxact.rewrite.site import Dynamic, Parameters, Reference, Site, Tensor, known
+
+_IR_WITH_FREE_INITIALIZERS = 4
+_CONSTANT_BY_REFERENCE = 12
+"""Constant takes `value_float`, which can refer to a function's attribute, from this opset."""
+_CONDITIONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And"}
+ELEM_TYPES = {name: elem_type for elem_type, name in schema.FLOAT_TYPES.items()}
+
+
+class Emitted(NamedTuple):
+    """The nodes of one site: `new` ones in order, and what the site's last node becomes."""
+
+    new: tuple[NewNode, ...]
+    replacement: NewNode
+    truth_values: frozenset[str]
+
+
+class Constants:
+    """The constants of one plan; equal ones in the same scope are one."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._made: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
+        self.made: list[NewConstant] = []
+
+    def name(self, site: Site, value: NDArray[Any]) -> str:
+        """Return the name of a constant of this value that the site can use."""
+        scope = site.scope
+        key = (scope.path, value.dtype.str + value.dtype.name, value.shape, value.tobytes())
+        if key not in self._made:
+            wish = f"onnxact_{_short(value)}"
+            as_node = scope.is_function or scope.view.model.ir_version < _IR_WITH_FREE_INITIALIZERS
+            new = NewConstant(scope.path, self._names.fresh(wish), value, min(site.nodes) if as_node else None)
+            self._made[key] = new.name
+            self.made.append(new)
+        return self._made[key]
+
+    def reference(self, site: Site, attribute: str) -> str:
+        """Return the name of a constant that takes the value of the enclosing function's attribute."""
+        key = (site.scope.path, attribute, (), b"")
+        if key not in self._made:
+            name = self._names.fresh(f"onnxact_{attribute}")
+            self.made.append(NewConstant(site.scope.path, name, np.zeros(()), min(site.nodes), attribute))
+            self._made[key] = name
+        return self._made[key]
+
+
+def _short(value: NDArray[Any]) -> str:
+    return f"{float(value.reshape(-1)[0]):.6g}" if value.size == 1 else "x".join(map(str, value.shape))
+
+
+class _Step(NamedTuple):
+    """One node before it has names. An operand is "" (left out), x, a step, an array, or a named value."""
+
+    op: str
+    operands: tuple[Any, ...]
+    attributes: tuple[tuple[str, Any], ...]
+
+
+_X = Variable("x")
+
+
+def emit(site: Site, expr: Expr, bound: Parameters, constants: Constants, names: Names) -> Emitted:
+    """Return the nodes that compute `expr` of the site's input into the site's output."""
+    steps = _steps_for(site, expr, bound)
+    outputs: list[str] = []
+    new: list[NewNode] = []
+    stem = site.node or site.output
+    for step in steps[:-1]:
+        label = step.op.lower()
+        output = names.fresh(f"{site.output}_{label}")
+        name = output if stem == site.output else names.fresh(f"{stem}_{label}")
+        inputs = _inputs(step, site, outputs, constants)
+        new.append(NewNode(step.op, inputs, (output,), name, _attributes(step)))
+        outputs.append(output)
+    last = steps[-1]
+    truths = frozenset(output for output, step in zip(outputs, steps[:-1], strict=True) if step.op in _CONDITIONS)
+    replacement = NewNode(last.op, _inputs(last, site, outputs, constants), (), "", _attributes(last))
+    return Emitted(tuple(new), replacement, truths)
+
+
+def _inputs(step: _Step, site: Site, outputs: list[str], constants: Constants) -> tuple[str, ...]:
+    inputs = []
+    for operand in step.operands:
+        if operand is _X:
+            inputs.append(site.input)
+        elif isinstance(operand, int):
+            inputs.append(outputs[operand])
+        elif isinstance(operand, np.ndarray):
+            inputs.append(constants.name(site, operand))
+        elif isinstance(operand, Reference):
+            inputs.append(constants.reference(site, operand.attribute))
+        else:
+            inputs.append(operand)
+    while inputs and not inputs[-1]:
+        inputs.pop()
+    return tuple(inputs)
+
+
+def _attributes(step: _Step) -> list[tuple[str, Any] | AttributeProto]:
+    found: list[tuple[str, Any] | AttributeProto] = []
+    for name, value in step.attributes:
+        if isinstance(value, Reference):
+            found.append(AttributeProto(name=name, type=AttributeProto.FLOAT, ref_attr_name=value.attribute))
+        else:
+            found.append((name, value))
+    return found
+
+
+def _steps_for(site: Site, expr: Expr, bound: Parameters) -> tuple[_Step, ...]:
+    """Return the steps of a form, made once for all sites that share dtype, opset, rank class and plain parameters."""
+    shape = site.scope.shape(site.input)
+    unit = bool(shape)
+    if any(isinstance(value, (Tensor, Dynamic, Reference)) for value in bound.values()):
+        return _Compiler(site.scope.opset, site.dtype or "float32", bound, unit).run(expr)
+    return _shared_steps(expr, tuple(bound.items()), site.scope.opset, site.dtype or "float32", unit)
+
+
+@cache
+def _shared_steps(
+    expr: Expr, bound: tuple[tuple[str, Any], ...], opset: int, dtype: str, unit: bool
+) -> tuple[_Step, ...]:
+    return _Compiler(opset, dtype, dict(bound), unit).run(expr)
+
+
+class _Compiler:
+    """Turns one term into steps; `unit`: scalar constants have shape [1], which is right where x has a dimension."""
+
+    def __init__(self, opset: int, dtype: str, bound: Parameters, unit: bool) -> None:
+        self.opset = opset
+        self.dtype = dtype
+        self.bound = bound
+        self.unit = unit
+        self.steps: list[_Step] = []
+        self.done: dict[Expr, Any] = {}
+
+    def run(self, expr: Expr) -> tuple[_Step, ...]:
+        self.operand(expr)
+        return tuple(self.steps)
+
+    def operand(self, expr: Expr) -> Any:
+        """Return what stands for `expr` among a node's inputs, adding the steps that compute it."""
+        if expr not in self.done:
+            self.done[expr] = self._make(expr)
+        return self.done[expr]
+
+    def _make(self, expr: Expr) -> Any:
+        if isinstance(expr, Variable):
+            return _X
+        if isinstance(expr, Parameter):
+            return self._parameter(self.bound[expr.name])
+        if not varies(expr) and self._is_known(expr):
+            return self._constant(fold(expr, known(self._needed(expr)) or {}))
+        if not isinstance(expr, Call):
+            raise TypeError(f"{expr} cannot be written as a node")
+        self.steps.append(self._call(expr))
+        return len(self.steps) - 1
+
+    def _needed(self, expr: Expr) -> Parameters:
+        return {name: self.bound[name] for name in parameters(expr)}
+
+    def _is_known(self, expr: Expr) -> bool:
+        return known(self._needed(expr)) is not None
+
+    def _parameter(self, value: Any) -> Any:
+        if isinstance(value, (Tensor, Dynamic)) and value.name:
+            return value.name
+        if isinstance(value, Tensor):
+            return rounded(value.value, FLOATS[self.dtype])
+        return value if isinstance(value, Reference) else self._constant(value)
+
+    def _constant(self, value: Any) -> NDArray[Any] | str:
+        array = np.asarray(rounded(value, FLOATS[self.dtype]))
+        return array.reshape(1) if self.unit and array.ndim == 0 else array
+
+    def _call(self, expr: Call) -> _Step:
+        stated = schema.attributes(expr.op, self.opset)
+        operands: list[Any] = []
+        attributes: list[tuple[str, Any]] = []
+        for name, arg in zip(PRIMITIVES[expr.op].operands, expr.args, strict=False):
+            if name in stated:
+                attributes += self._attribute(expr, name, arg)
+            else:
+                operands.append("" if self._left_out(expr, arg) else self.operand(arg))
+        if expr.op == "Cast":
+            attributes.append(("to", int(ELEM_TYPES[self.dtype])))
+        return _Step(expr.op, tuple(operands), tuple(attributes))
+
+    def _left_out(self, call: Call, arg: Expr) -> bool:
+        """Tell whether an operand says nothing: Clip without a bound."""
+        return call.op == "Clip" and not varies(arg) and self._is_known(arg) and self._infinite(arg)
+
+    def _infinite(self, arg: Expr) -> bool:
+        value = fold(arg, known(self._needed(arg)) or {})
+        return not isinstance(value, str) and bool(np.all(np.isinf(value)))
+
+    def _attribute(self, call: Call, name: str, arg: Expr) -> list[tuple[str, Any]]:
+        if isinstance(arg, Literal) and isinstance(arg.value, str):
+            return [(name, arg.value)]
+        if isinstance(arg, Parameter) and isinstance(self.bound[arg.name], Reference):
+            return [(name, self.bound[arg.name])]
+        if self._left_out(call, arg):
+            return []
+        value = np.asarray(fold(arg, known(self._needed(arg)) or {}), np.float64)
+        return [(name, float(np.float32(value.reshape(-1)[0])))]
+
+
+def attribute_obstacle(expr: Expr, bound: Parameters, opset: int) -> str:
+    """Return why a parameter cannot be written where the op wants an attribute; empty where it can."""
+    for call in walk(expr):
+        if not isinstance(call, Call) or not varies(call):
+            continue
+        stated = schema.attributes(call.op, opset)
+        for name, arg in zip(PRIMITIVES[call.op].operands, call.args, strict=False):
+            if name in stated and not varies(arg):
+                obstacle = _obstacle(call.op, name, arg, bound)
+                if obstacle:
+                    return obstacle
+    return ""
+
+
+def _obstacle(op: str, name: str, arg: Expr, bound: Parameters) -> str:
+    values = [bound[parameter] for parameter in parameters(arg)]
+    if any(isinstance(value, Dynamic) for value in values):
+        return f"{op}'s {name} is an attribute, and the parameter is computed when the model runs"
+    if any(isinstance(value, Reference) for value in values) and not isinstance(arg, Parameter):
+        return f"{op}'s {name} is an attribute, and the parameter comes from the function's caller"
+    return ""
+
+
+def reference_obstacle(expr: Expr, bound: Parameters, opset: int, dtype: str) -> str:
+    """Return why a function's attribute cannot become an operand; empty where it can."""
+    if not any(isinstance(bound[name], Reference) for name in parameters(expr)):
+        return ""
+    if dtype != "float32":
+        return f"the parameter is an attribute of the function, and only float32 can take its value, not {dtype}"
+    if opset < _CONSTANT_BY_REFERENCE:
+        return "the parameter is an attribute of the function, whose value a Constant can take from opset 12"
+    return ""
+
+
+def constant_tensor(name: str, value: NDArray[Any]) -> TensorProto:
+    """Return the value as a tensor with raw data."""
+    return helper.make_tensor(
+        name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape, value.tobytes(), raw=True
+    )

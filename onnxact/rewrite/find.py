@@ -1,0 +1,253 @@
+"""View -> every site in it: native ops and recognised trees, larger ones first.
+
+A form is looked for only where its ops occur at all, and only at nodes with its outermost op. A node belongs to one
+site: `x * Sigmoid(x)` is one swish, not a sigmoid with a product behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
+from onnxact.activation.expr import Call, Literal, Parameter, ops, size
+from onnxact.activation.forms import alternatives
+from onnxact.model.edit import Skip
+from onnxact.model.schema import plain
+from onnxact.model.view import OUTSIDE, Scope, Shape, View
+from onnxact.rewrite.match import Match, matches
+from onnxact.rewrite.site import Bound, Site, Tensor
+from onnxact.rewrite.solve import solve
+
+
+class Found(NamedTuple):
+    """The sites of a model in the order of their nodes, and what almost was one."""
+
+    sites: list[Site]
+    skips: list[Skip]
+
+
+class Pattern(NamedTuple):
+    """One form, or one with its outermost op computed another way, as something to look for."""
+
+    activation: Activation
+    name: str
+    form: Form
+    root: str
+    size: int
+
+
+@cache
+def patterns() -> tuple[Pattern, ...]:
+    """Return every pattern, the largest first; of equal ones that with fewer free parameters first."""
+    found = []
+    for activation in ACTIVATIONS.values():
+        for name, form in activation.forms.items():
+            for expr in _spellings(form.expr):
+                shape = Form(expr, when=form.when, exact=form.exact)
+                found.append(Pattern(activation, name, shape, expr.op, size(expr)))
+    return tuple(sorted(found, key=lambda p: (-p.size, p.name != "op", _freedom(p))))
+
+
+def _spellings(expr: Call | object) -> Iterator[Call]:
+    if not isinstance(expr, Call):
+        return
+    yield expr
+    if expr.op in REWRITES:
+        yield from (option.expr for option in alternatives(expr) if isinstance(option.expr, Call))
+
+
+def _freedom(pattern: Pattern) -> tuple[int, bool]:
+    expr = pattern.form.expr
+    args = expr.args if isinstance(expr, Call) else ()
+    return sum(isinstance(arg, Parameter) for arg in args), not any(isinstance(arg, Literal) for arg in args)
+
+
+def find(view: View, given: Mapping[str, Bound] | None = None, *, trees: bool = True) -> Found:
+    """Return the sites of every scope that may be edited; `given` parameters settle what constants leave open.
+
+    Without `trees`, every native op is a site of its own, also inside a larger tree.
+    """
+    found = Found([], [])
+    for scope in view.scopes:
+        sites, skips = _in_scope(scope, given or {}, trees)
+        if scope.frozen:
+            skips = [Skip(scope.path, site.node, scope.frozen) for site in sites]
+            sites = []
+        found.sites.extend(sites)
+        found.skips.extend(skips)
+    return found
+
+
+def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) -> Found:
+    op_types = [node.op_type for node in scope.nodes]
+    by_root = _relevant(frozenset(op_types), look_for_trees)
+    single: dict[str, Site] = {}
+    trees: list[Site] = []
+    plain_sites: list[Site] = []
+    skips: list[Skip] = []
+    for index, op in enumerate(op_types):
+        candidates = by_root.get(op)
+        if candidates is None:
+            continue
+        node = scope.nodes[index]
+        if node.domain and plain(node.domain):
+            continue
+        if len(candidates) == 1 and candidates[0].size == 1 and not node.attribute and len(node.input) == 1:
+            site = _like(single.get(op), scope, index)
+            if site is None:
+                site = _first_site(scope, candidates, index, given, skips)
+                if site is not None:
+                    single[op] = site
+        else:
+            site = _first_site(scope, candidates, index, given, skips)
+        if site is not None:
+            (plain_sites if len(site.nodes) == 1 else trees).append(site)
+    return Found(_disjoint(trees, plain_sites), skips)
+
+
+def _like(site: Site | None, scope: Scope, index: int) -> Site | None:
+    """Return the site of another node of the same op, also with one input and no attributes."""
+    if site is None:
+        return None
+    node = scope.nodes[index]
+    value, output = node.input[0], node.output[0]
+    return Site(
+        scope,
+        index,
+        node.name,
+        value,
+        output,
+        site.activation,
+        site.form,
+        site.parameters,
+        scope.dtype(output),
+        (index,),
+    )
+
+
+@cache
+def _relevant(present: frozenset[str], trees: bool) -> Mapping[str, tuple[Pattern, ...]]:
+    """Return outermost op -> the patterns that can occur among these ops."""
+    by_root: dict[str, tuple[Pattern, ...]] = {}
+    for pattern in patterns():
+        if (trees or pattern.name == "op") and all(_occurs(op, present) for op in ops(pattern.form.expr)):
+            by_root[pattern.root] = (*by_root.get(pattern.root, ()), pattern)
+    return {root: found for root, found in by_root.items() if root in present}
+
+
+@cache
+def _occurs(op: str, present: frozenset[str], closed: frozenset[str] = frozenset()) -> bool:
+    if op in present:
+        return True
+    if op in closed:
+        return False
+    return any(all(_occurs(o, present, closed | {op}) for o in needed) for needed in _alternative_ops(op))
+
+
+@cache
+def _alternative_ops(op: str) -> tuple[frozenset[str], ...]:
+    rows = [ops(expr) for expr in REWRITES.get(op, {}).values()]
+    for activation in ACTIVATIONS.values():
+        if activation.native is not None and activation.native.op == op:
+            rows += [ops(form.expr) for name, form in activation.forms.items() if name != "op"]
+    return tuple(rows)
+
+
+def _first_site(
+    scope: Scope, candidates: Iterable[Pattern], index: int, given: Mapping[str, Bound], skips: list[Skip]
+) -> Site | None:
+    """Return the largest site at a node; why larger ones were passed over goes to `skips`."""
+    reasons: dict[str, str] = {}
+    for pattern in candidates:
+        for match in matches(scope, pattern.form.expr, index):
+            site, reason = site_of(scope, pattern, index, match, _open(pattern, match, given))
+            if site is not None:
+                skips.extend(Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in reasons.items())
+                return site
+            if reason:
+                reasons.setdefault(f"{pattern.activation.name} ({pattern.name})", reason)
+    node = scope.nodes[index].name
+    skips.extend(Skip(scope.path, node, f"looks like {what}, but {why}") for what, why in list(reasons.items())[:1])
+    return None
+
+
+def _open(pattern: Pattern, match: Match, given: Mapping[str, Bound]) -> dict[str, Bound]:
+    """Return the given parameters that the activation has and that no constant states by itself."""
+    stated = {expr.name for expr, _ in match.equations if isinstance(expr, Parameter)}
+    return {p.name: given[p.name] for p in pattern.activation.params if p.name in given and p.name not in stated}
+
+
+def site_of(
+    scope: Scope, pattern: Pattern, index: int, match: Match, given: Mapping[str, Bound], *, recorded: bool = False
+) -> tuple[Site | None, str]:
+    """Return the site of a match, or None and the reason where that is worth telling.
+
+    recorded: that it is a site is on record, and the constants' shapes need not be proven harmless.
+    """
+    if match.x is None:
+        return None, ""
+    solved = solve(pattern.activation, pattern.form, match.equations, given)
+    if solved.reason:
+        return None, solved.reason if solved.near else ""
+    reader = _read_elsewhere(scope, index, match.nodes)
+    if reader:
+        return None, reader
+    misfit = "" if recorded else _misfit(scope, match, pattern)
+    if misfit:
+        return None, misfit
+    node = scope.nodes[index]
+    output = node.output[0]
+    site = Site(
+        scope, index, node.name, match.x, output, pattern.activation.name, pattern.name, solved.parameters,
+        scope.dtype(output), tuple(sorted(match.nodes)),
+    )  # fmt: skip
+    return site, ""
+
+
+def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
+    """Return why the inner values of a tree cannot go away: something outside the tree reads one."""
+    for index in sorted(nodes - {root}):
+        for name in scope.nodes[index].output:
+            others = [reader for reader in scope.readers.get(name, ()) if reader not in nodes]
+            if OUTSIDE in others:
+                return f"its inner value {name!r} is an output, or read from outside the graph"
+            if others:
+                reader = scope.nodes[others[0]]
+                return f"its inner value {name!r} is also read by {reader.name or reader.op_type}"
+    return ""
+
+
+def _misfit(scope: Scope, match: Match, pattern: Pattern) -> str:
+    """Return why a constant's shape changes the result's shape, so that the tree is not elementwise in x."""
+    constants = [bound for _, bound in match.equations if isinstance(bound, Tensor) and bound.value.ndim]
+    if not constants or (pattern.size == 1 and pattern.activation.name != "relu"):
+        return ""
+    shape = scope.shape(match.x or "") or scope.shape(match.x or "", infer=True)
+    for bound in constants:
+        if shape is None:
+            return f"the rank of {match.x!r} is not known, so that constant {bound.name!r} may change the shape"
+        if not fits(bound.value.shape, shape):
+            return f"constant {bound.name!r} of shape {list(bound.value.shape)} changes the shape {list(shape)}"
+    return ""
+
+
+def fits(constant: tuple[int, ...], shape: Shape) -> bool:
+    """Tell whether `constant` broadcasts to `shape` without changing it (ONNX's unidirectional broadcasting)."""
+    tail = shape[len(shape) - len(constant) :] if constant else ()
+    return len(constant) <= len(shape) and all(mine in (1, theirs) for mine, theirs in zip(constant, tail, strict=True))
+
+
+def _disjoint(trees: list[Site], single: list[Site]) -> list[Site]:
+    """Return the sites such that each node belongs to one: larger before smaller, later before earlier."""
+    if not trees:
+        return single
+    taken: set[int] = set()
+    kept: list[Site] = []
+    for site in sorted(trees, key=lambda site: (-len(site.nodes), -site.root)):
+        if taken.isdisjoint(site.nodes):
+            taken.update(site.nodes)
+            kept.append(site)
+    kept += [site for site in single if site.root not in taken]
+    return sorted(kept, key=lambda site: site.root)

@@ -1,0 +1,239 @@
+"""Nodes -> expression: find a form in a graph.
+
+    Relu(x) - alpha * Relu(-x)   in   y = Sub(Relu(v), Mul(0.2, Relu(Neg(v))))   ->   x = v, alpha = 0.2
+
+A pattern is the form's own tree. Operands of commutative ops match in either order; a product of three or more factors
+matches however it is parenthesised; an op matches wherever one of its own forms stands (Abs(x) where Max(x, -x) does).
+Constants are collected on the way and compared afterwards, by their bits in the tensor's dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from onnx import AttributeProto, NodeProto
+
+from onnxact.activation.expr import Call, Expr, Parameter, Variable, varies
+from onnxact.activation.forms import alternatives
+from onnxact.activation.primitives import PRIMITIVES
+from onnxact.model import schema
+from onnxact.model.view import Scope
+from onnxact.rewrite.site import Bound, Dynamic, Reference, Tensor
+
+_BROADCASTS_BY_ATTRIBUTE = 7
+"""Below this opset binary ops broadcast by attribute, and trees of them are not looked at."""
+_BINARY = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Where"}
+_UNBOUNDED = float(np.finfo(np.float32).max)
+
+
+class Match(NamedTuple):
+    """What a pattern's parts stand for. `equations`: terms without x, each with what stands in its place."""
+
+    x: str | None = None
+    nodes: frozenset[int] = frozenset()
+    equations: tuple[tuple[Expr, Bound], ...] = ()
+
+
+def matches(scope: Scope, pattern: Expr, root: int) -> Iterator[Match]:
+    """Yield every way in which the node at `root` computes `pattern`."""
+    if not isinstance(pattern, Call):
+        return
+    if scope.opset < _BROADCASTS_BY_ATTRIBUTE and pattern.op in _BINARY:
+        return
+    yield from _node(scope, pattern, root, Match(), frozenset())
+
+
+def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[str]) -> Iterator[Match]:
+    """Yield the ways in which the value `name` is `expr`, extending `found`."""
+    if isinstance(expr, Variable):
+        if found.x in (None, name):
+            yield found._replace(x=name)
+        return
+    if not varies(expr):
+        yield from _constant(scope, expr, name, found)
+        return
+    index = scope.producers.get(name)
+    if index is None or not isinstance(expr, Call):
+        return
+    yield from _node(scope, expr, index, found, closed)
+    if expr.op in closed:
+        return
+    op = scope.nodes[index].op_type
+    for option in alternatives(expr):
+        if isinstance(option.expr, Call) and option.expr.op == op:
+            yield from _node(scope, option.expr, index, found, closed | {expr.op})
+
+
+def _constant(scope: Scope, expr: Expr, name: str, found: Match) -> Iterator[Match]:
+    value = scope.constant(name)
+    if value is not None:
+        yield found._replace(equations=(*found.equations, (expr, Tensor(name, value))))
+    elif isinstance(expr, Parameter) and name:
+        yield found._replace(equations=(*found.equations, (expr, _computed(scope, name))))
+
+
+def _computed(scope: Scope, name: str) -> Dynamic | Reference:
+    """Return a value that is no constant; a Constant node that takes a function's attribute is that attribute."""
+    index = scope.producers.get(name)
+    node = scope.nodes[index] if index is not None else NodeProto()
+    references = [attribute.ref_attr_name for attribute in node.attribute if node.op_type == "Constant"]
+    return Reference(references[0]) if references and references[0] else Dynamic(name)
+
+
+def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[str]) -> Iterator[Match]:
+    """Yield the ways in which the node at `index` is `expr`."""
+    node = scope.nodes[index]
+    if expr.op in ("Mul", "Div") and node.op_type in ("Mul", "Div") and not node.domain:
+        factors = list(_factors(expr))
+        if len(factors) > 2:
+            for graph_factors in _graph_factors(scope, index, len(factors)):
+                grown = found._replace(nodes=found.nodes | graph_factors.nodes)
+                yield from _assign(scope, factors, graph_factors.factors, grown, closed)
+            return
+    if node.op_type != expr.op or schema.plain(node.domain) or len(node.output) != 1:
+        return
+    operands = _operands(scope, expr, node)
+    if operands is None:
+        return
+    grown = found._replace(nodes=found.nodes | {index})
+    yield from _all(scope, list(zip(expr.args, operands, strict=True)), grown, closed)
+    if PRIMITIVES[expr.op].commutative:
+        yield from _all(scope, list(zip(expr.args, reversed(operands), strict=True)), grown, closed)
+
+
+def _all(scope: Scope, pairs: list[tuple[Expr, str | Bound]], found: Match, closed: frozenset[str]) -> Iterator[Match]:
+    if not pairs:
+        yield found
+        return
+    (expr, operand), *rest = pairs
+    for extended in _operand(scope, expr, operand, found, closed):
+        yield from _all(scope, rest, extended, closed)
+
+
+def _operand(scope: Scope, expr: Expr, operand: str | Bound, found: Match, closed: frozenset[str]) -> Iterator[Match]:
+    if isinstance(operand, _Input):
+        yield from _value(scope, expr, operand.name, found, closed)
+    elif not varies(expr):
+        yield found._replace(equations=(*found.equations, (expr, operand)))
+
+
+class _Input(NamedTuple):
+    name: str
+
+
+def op_parameters(scope: Scope, native: Call, node: NodeProto) -> dict[str, Bound] | None:
+    """Return what a native op's node binds its activation's parameters to, None for another op."""
+    operands = _operands(scope, native, node) if node.op_type == native.op else None
+    if operands is None:
+        return None
+    bound: dict[str, Bound] = {}
+    for arg, operand in zip(native.args, operands, strict=True):
+        if isinstance(arg, Parameter):
+            value = scope.constant(operand.name) if isinstance(operand, _Input) else None
+            named = Dynamic(operand.name) if value is None and isinstance(operand, _Input) else operand
+            bound[arg.name] = Tensor(operand.name, value) if value is not None else named
+    return bound
+
+
+def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
+    """Return what stands at each operand of the op: the name of an input, or the value of an attribute."""
+    defaults = schema.attributes(expr.op, scope.opset)
+    stated = {attribute.name: attribute for attribute in node.attribute}
+    inputs = iter(node.input)
+    operands: list[Any] = []
+    for name in PRIMITIVES[expr.op].operands[: len(expr.args)]:
+        if name in defaults or name in stated:
+            operands.append(_attribute(expr.op, name, stated.get(name), defaults.get(name)))
+        else:
+            value = next(inputs, "")
+            operands.append(_Input(value) if value else _omitted(expr.op, name))
+    if next(inputs, None) is not None or None in operands:
+        return None
+    return operands
+
+
+def _attribute(op: str, name: str, stated: AttributeProto | None, default: Any) -> Bound | None:
+    if stated is not None and stated.ref_attr_name:
+        return Reference(stated.ref_attr_name)
+    value = default if stated is None else (stated.f if stated.type == AttributeProto.FLOAT else stated.s)
+    if isinstance(value, bytes):
+        return value.decode()
+    if op == "Clip" and (value is None or abs(value) >= _UNBOUNDED):
+        return _omitted(op, name)
+    return value if isinstance(value, float) else None
+
+
+def _omitted(op: str, name: str) -> float | None:
+    return {("Clip", "min"): -np.inf, ("Clip", "max"): np.inf}.get((op, name))
+
+
+# Products of three or more factors, however they are parenthesised
+
+
+class _Factor(NamedTuple):
+    term: Any
+    divides: bool
+
+
+class _Product(NamedTuple):
+    factors: tuple[_Factor, ...]
+    nodes: frozenset[int]
+
+
+def _factors(expr: Expr) -> Iterator[_Factor]:
+    """Yield the factors of a product; division by a constant is a factor that divides."""
+    if not varies(expr):
+        yield _Factor(expr, False)
+    elif isinstance(expr, Call) and expr.op == "Mul":
+        for arg in expr.args:
+            yield from _factors(arg)
+    elif isinstance(expr, Call) and expr.op == "Div" and not varies(expr.args[1]):
+        yield from _factors(expr.args[0])
+        yield _Factor(expr.args[1], True)
+    else:
+        yield _Factor(expr, False)
+
+
+def _graph_factors(scope: Scope, index: int, count: int) -> Iterator[_Product]:
+    """Yield the ways to read the node at `index` as a product of exactly `count` values."""
+    node = scope.nodes[index]
+    if node.op_type not in ("Mul", "Div") or schema.plain(node.domain) or len(node.input) != 2 or count < 2:
+        return
+    left, right = node.input
+    here = frozenset({index})
+    divides = node.op_type == "Div"
+    if divides and scope.constant(right) is None:
+        return
+    for first in range(1, count):
+        for a in _split(scope, left, first):
+            for b in (
+                [_Product((_Factor(right, True),), frozenset())] if divides else _split(scope, right, count - first)
+            ):
+                if len(a.factors) + len(b.factors) == count:
+                    yield _Product(a.factors + b.factors, a.nodes | b.nodes | here)
+
+
+def _split(scope: Scope, name: str, count: int) -> Iterator[_Product]:
+    if count == 1:
+        yield _Product((_Factor(name, False),), frozenset())
+    elif (index := scope.producers.get(name)) is not None:
+        yield from _graph_factors(scope, index, count)
+
+
+def _assign(
+    scope: Scope, pattern: list[_Factor], graph: tuple[_Factor, ...], found: Match, closed: frozenset[str]
+) -> Iterator[Match]:
+    if not pattern:
+        yield found
+        return
+    # The most telling factor first: a term is bound sooner than a constant.
+    first = max(range(len(pattern)), key=lambda i: isinstance(pattern[i].term, Call) and varies(pattern[i].term))
+    rest = pattern[:first] + pattern[first + 1 :]
+    for position, factor in enumerate(graph):
+        if factor.divides != pattern[first].divides:
+            continue
+        others = graph[:position] + graph[position + 1 :]
+        for extended in _value(scope, pattern[first].term, factor.term, found, closed):
+            yield from _assign(scope, rest, others, extended, closed)

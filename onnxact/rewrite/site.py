@@ -1,0 +1,92 @@
+"""One place in a model where an activation is computed, and what its parameters are bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxact.model.view import Scope
+
+
+class Tensor(NamedTuple):
+    """A parameter that is a constant of the model: its value name and its value."""
+
+    name: str
+    value: NDArray[Any]
+
+
+class Dynamic(NamedTuple):
+    """A parameter that is computed when the model runs: its value name."""
+
+    name: str
+
+
+class Reference(NamedTuple):
+    """A parameter that a local function takes from its caller: the attribute's name."""
+
+    attribute: str
+
+
+Bound = float | str | Tensor | Dynamic | Reference
+Parameters = Mapping[str, Bound]
+
+
+class Site(NamedTuple):
+    """One activation in a model. `nodes` are the indices in the scope of all nodes that compute it, root included."""
+
+    scope: Scope
+    root: int
+    node: str
+    input: str
+    output: str
+    activation: str
+    form: str
+    parameters: Parameters
+    dtype: str | None
+    nodes: tuple[int, ...]
+
+    @property
+    def where(self) -> str:
+        """The node for a message: its name or position, and the scope unless that is the main graph."""
+        name = self.node or f"{self.scope.nodes[self.root].op_type} #{self.root}"
+        return f"{name} in {self.scope.path}" if self.scope.path else name
+
+    def describe(self) -> dict[str, Any]:
+        """Return the site as plain data: strings, numbers, lists."""
+        return {
+            "scope": self.scope.path,
+            "node": self.node,
+            "input": self.input,
+            "output": self.output,
+            "dtype": self.dtype,
+            "activation": self.activation,
+            "form": self.form,
+            "params": {name: plain(value) for name, value in self.parameters.items()},
+        }
+
+
+def plain(value: Bound) -> Any:
+    """Return a parameter as plain data. A long tensor is named, with its shape and range, and not listed."""
+    if isinstance(value, Dynamic):
+        return {"value": value.name}
+    if isinstance(value, Reference):
+        return {"attribute": value.attribute}
+    if not isinstance(value, Tensor):
+        return value
+    numbers = np.asarray(value.value, np.float64)
+    if numbers.size == 1:
+        return float(numbers.reshape(()))
+    return {"value": value.name, "shape": list(numbers.shape), "min": float(numbers.min()), "max": float(numbers.max())}
+
+
+def known(parameters: Parameters) -> dict[str, Any] | None:
+    """Return the parameters as numbers, arrays and texts for `numeric.fold`; None where one is not a constant."""
+    values: dict[str, Any] = {}
+    for name, value in parameters.items():
+        if isinstance(value, (Dynamic, Reference)):
+            return None
+        values[name] = value.value if isinstance(value, Tensor) else value
+    return values

@@ -1,0 +1,240 @@
+"""Relu(x) -> LeakyRelu(x, 0.2): one activation for another, under the same node and value names.
+
+The only verb that changes what a model computes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnxact.activation.catalog import Activation, Form
+from onnxact.activation.expr import text
+from onnxact.activation.forms import find_activation
+from onnxact.activation.numeric import FLOATS, holds, rounded
+from onnxact.errors import UsageError
+from onnxact.model.schema import plain
+from onnxact.model.view import OUTSIDE, Shape, View
+from onnxact.rewrite.choose import Setting, choose, obstacle, unavailable
+from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
+from onnxact.rewrite.draft import Change, Draft, Drafter
+from onnxact.rewrite.find import find
+from onnxact.rewrite.select import EVERYTHING, Selection
+from onnxact.rewrite.site import Bound, Site, Tensor, known
+
+Slopes = float | NDArray[Any] | Mapping[str, NDArray[Any]]
+"""One number, one tensor for every site, or a tensor for each site by the name of its node or output."""
+
+
+class Target(NamedTuple):
+    """What sites become: the activation, its parameters, and for slopes, how they lie on a tensor."""
+
+    activation: Activation
+    parameters: Mapping[str, Slopes]
+    per_channel: bool = False
+    channel_axis: int = 1
+
+
+def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = False, channel_axis: int = 1) -> Target:
+    """Return the target, checked: known parameters, finite numbers that float32 holds, inside the domain.
+
+    A parameter that is not given has ONNX's default.
+    """
+    activation = find_activation(to)
+    names = [param.name for param in activation.params]
+    unknown = [name for name in parameters if name not in names]
+    if unknown:
+        listed = ", ".join(names) or "none"
+        raise UsageError(f"{activation.spelled} has no parameter {unknown[0]!r}; its parameters: {listed}")
+    full = {param.name: parameters.get(param.name, param.default) for param in activation.params}
+    for name, value in parameters.items():
+        _check_value(activation, name, value)
+    if (per_channel or any(isinstance(v, (np.ndarray, Mapping)) for v in full.values())) and not _has_tensor(
+        activation
+    ):
+        raise UsageError(f"{activation.spelled} takes one number, not one for each channel; use --to prelu")
+    numbers = {name: value for name, value in full.items() if isinstance(value, float)}
+    _check_domain(activation, numbers)
+    return Target(activation, full, per_channel, channel_axis)
+
+
+def _has_tensor(activation: Activation) -> bool:
+    return any(param.tensor for param in activation.params)
+
+
+def _check_value(activation: Activation, name: str, value: Slopes) -> None:
+    arrays = list(value.values()) if isinstance(value, Mapping) else [np.asarray(value)]
+    bounds = activation.name == "clip" and isinstance(value, float)
+    for array in arrays:
+        if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+            raise UsageError(f"{name}: must be numbers, not {array.dtype}")
+        wide = array.astype(np.float64)
+        with np.errstate(over="ignore"):
+            finite = np.all(np.isfinite(wide.astype(np.float32)))
+        if not finite and not (bounds and not math.isnan(float(wide))):
+            raise UsageError(f"{name}: must be a finite float32 number, not {float(wide.reshape(-1)[0]):g}")
+
+
+def _check_domain(activation: Activation, numbers: dict[str, float]) -> None:
+    form = activation.forms.get("op")
+    if form is None or len(numbers) < len(activation.params):
+        return
+    if not any(holds(other.when, numbers) for other in activation.forms.values()):
+        listed = ", ".join(f"{name} = {value:g}" for name, value in numbers.items())
+        raise UsageError(f"{activation.spelled} needs {text(form.when)}, not {listed}")
+
+
+def plan(
+    view: View,
+    source: str,
+    to: Target,
+    *,
+    selection: Selection = EVERYTHING,
+    allow_no_effect: bool = False,
+) -> Draft:
+    """Return what swapping does: every selected site of `source`, in each of its spellings, becomes `to`."""
+    wanted = find_activation(source).name
+    drafter = Drafter(view)
+    found = find(view)
+    quantised = any(node.op_type == "QuantizeLinear" for scope in view.scopes for node in scope.nodes)
+    for site in found.sites:
+        if site.activation != wanted or not selection.takes(site):
+            continue
+        reason = _unfit(site, to) or ("" if allow_no_effect or not quantised else _clipped(site))
+        if reason:
+            drafter.skip(site, reason)
+        else:
+            _swap(site, to, drafter)
+    drafter.skips.extend(skip for skip in found.skips if f"like {wanted} " in skip.reason)
+    return drafter.finish()
+
+
+def _swap(site: Site, to: Target, drafter: Drafter) -> None:
+    parameters = _parameters_at(site, to)
+    if isinstance(parameters, str):
+        drafter.skip(site, parameters)
+        return
+    if site.activation == to.activation.name and known(site.parameters) == known(parameters):
+        drafter.skip(site, f"is {to.activation.spelled} with these parameters already")
+        return
+    name, form, reason = _written(site, to.activation, parameters)
+    if form is None:
+        drafter.skip(site, reason)
+        return
+    drafter.write(Change(site, to.activation.name, name, parameters), form.expr)
+
+
+def _written(site: Site, activation: Activation, parameters: Mapping[str, Bound]) -> tuple[str, Form | None, str]:
+    """Return the native op, or where this opset or dtype has none the best form; else the reason."""
+    dtype, opset = site.dtype or "", site.scope.opset
+    native = activation.native
+    setting = Setting(opset, dtype, None, allow_inexact=True)
+    reason = f"ONNX has no op for {activation.spelled}"
+    if native is not None:
+        reason = unavailable(native.op, dtype, opset) or obstacle(activation.forms["op"], parameters, setting)
+        if not reason:
+            return "op", activation.forms["op"], ""
+    choice = choose(activation, parameters, setting) if opset >= LOWEST_OPSET else None
+    if choice is None or choice.form is None:
+        others = f"; and no form fits: {choice.reasons}" if choice else f"; forms need opset {LOWEST_OPSET}"
+        return "", None, reason + others
+    return choice.name, choice.form, ""
+
+
+def _unfit(site: Site, to: Target) -> str:
+    if site.dtype is None:
+        return describe_dtype(site)
+    if _has_tensor(to.activation) and site.scope.opset < LOWEST_OPSET:
+        return f"opset {site.scope.opset} is too old for a slope that broadcasts: PRelu has that from opset 7"
+    return ""
+
+
+def _clipped(site: Site) -> str:
+    """Return why a swap would change nothing: all that follows is a quantiser whose lowest number is zero."""
+    readers = site.scope.readers.get(site.output, [])
+    if site.activation not in ("relu", "relu6") or not readers or OUTSIDE in readers:
+        return ""
+    for index in readers:
+        node = site.scope.nodes[index]
+        point = site.scope.constant(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.uint8)
+        if node.op_type != "QuantizeLinear" or plain(node.domain) or point is None or point.dtype.kind not in "iu":
+            return ""
+        if np.any(point != np.iinfo(point.dtype).min):
+            return ""
+    name = site.scope.nodes[readers[0]].name or "QuantizeLinear"
+    return (
+        f"{name} behind it clips at zero, so that the swap would have no effect; "
+        "change the quantiser first, or give --allow-no-effect"
+    )
+
+
+# Slopes
+
+
+def _parameters_at(site: Site, to: Target) -> dict[str, Bound] | str:
+    """Return the parameters for one site, or why there are none."""
+    found: dict[str, Bound] = {}
+    for param in to.activation.params:
+        value = to.parameters[param.name]
+        if not param.tensor:
+            found[param.name] = _as_attribute(value)
+            continue
+        slope = _slope(site, value, to)
+        if isinstance(slope, str):
+            return slope
+        found[param.name] = slope
+    return found
+
+
+def _as_attribute(value: Slopes) -> float:
+    number = float(np.asarray(value))
+    return float(np.float32(number)) if math.isfinite(number) else number
+
+
+def _slope(site: Site, value: Slopes, to: Target) -> Bound | str:
+    if isinstance(value, Mapping):
+        named = value.get(site.node) if site.node else None
+        array = named if named is not None else value.get(site.output)
+        if array is None:
+            return (
+                f"the slopes have no array called {site.node or site.output!r}; they have {', '.join(list(value)[:8])}"
+            )
+    else:
+        array = np.asarray(value)
+    dtype = FLOATS[site.dtype or "float32"]
+    if array.size == 1 and not to.per_channel:
+        rank = site.scope.shape(site.input)
+        return Tensor("", rounded(array.reshape(1 if rank else ()), dtype))
+    shape = site.scope.shape(site.input, infer=True)
+    if shape is None:
+        return f"the rank of {site.input!r} is not known, which slopes for each channel need"
+    laid = _laid_out(site, array, shape, to)
+    return laid if isinstance(laid, str) else Tensor("", rounded(laid, dtype))
+
+
+def _laid_out(site: Site, array: NDArray[Any], shape: Shape, to: Target) -> NDArray[Any] | str:
+    """Return slopes that broadcast to `shape`: [C] along the channel axis becomes [C, 1, 1, ...]."""
+    if array.ndim > 1:
+        _require_fit(site, array.shape, shape)
+        return array
+    axis = to.channel_axis if to.channel_axis >= 0 else len(shape) + to.channel_axis
+    if not 0 <= axis < len(shape):
+        return f"has rank {len(shape)} and no channel axis {to.channel_axis}"
+    channels = shape[axis]
+    if not isinstance(channels, int):
+        return f"the number of channels of {site.input!r} is not known (axis {axis} of {list(shape)})"
+    if array.size == 1:
+        array = np.full(channels, array.reshape(()))
+    laid = array.reshape((array.size,) + (1,) * (len(shape) - axis - 1))
+    _require_fit(site, laid.shape, shape)
+    return laid
+
+
+def _require_fit(site: Site, slopes: tuple[int, ...], shape: Shape) -> None:
+    tail = shape[len(shape) - len(slopes) :]
+    if len(slopes) > len(shape) or any(mine not in (1, size) for mine, size in zip(slopes, tail, strict=True)):
+        raise UsageError(f"slopes of shape {list(slopes)} do not fit {site.where}, whose input is {list(shape)}")
