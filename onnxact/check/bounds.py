@@ -1,7 +1,8 @@
 """value name -> an interval that provably holds every element of it, NaN apart.
 
-Relu(x) -> [0, inf); Sigmoid(x) + Relu(y) -> [0, inf); x * x -> [0, inf); Clip(x, -1, 1) -> [-1, 1]. What is not in the
-table is (-inf, inf). Bounds of rounded results are widened by 1 %, which keeps their sign; 0 stays 0.
+Relu(x) -> [0, inf); Sigmoid(x) + Relu(y) -> [0, inf); x * x -> [0, inf); Clip(x, -1, 1) -> [-1, 1]; Conv(Relu(x), w)
+with no negative weight -> [0, inf). What is not in the table is (-inf, inf). Sums of products are taken as sums: a
+Winograd kernel (some on CUDA) may return a zero as its own rounding error.
 """
 
 from __future__ import annotations
@@ -9,41 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from onnxact.check.graph import attribute, constants, element_types, integer, producers
+from onnxact.check.interval import ANY, NOT_NEGATIVE, UNIT, ZERO, Interval
 
 _MAX_DEPTH = 64
 _UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Both ends included."""
-
-    low: float = -math.inf
-    high: float = math.inf
-
-    def hull(self, other: Interval) -> Interval:
-        """The smallest interval that holds both."""
-        return Interval(min(self.low, other.low), max(self.high, other.high))
-
-    def meet(self, other: Interval) -> Interval:
-        """What lies in both."""
-        return Interval(max(self.low, other.low), min(self.high, other.high))
-
-    def widened(self) -> Interval:
-        """One percent further out at each end, for what rounding may do."""
-        return Interval(self.low * (0.99 if self.low > 0 else 1.01), self.high * (1.01 if self.high > 0 else 0.99))
-
-
-ANY = Interval()
-NOT_NEGATIVE = Interval(0.0)
-UNIT = Interval(0.0, 1.0)
-ZERO = Interval(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +35,7 @@ class Values:
 
 @dataclass(frozen=True)
 class _Operands:
-    """The node of a rule, with the intervals of its inputs on demand."""
+    """The node of a rule, with the intervals of its inputs on demand; everything for an input that is left out."""
 
     node: NodeProto
     values: Values
@@ -66,21 +43,22 @@ class _Operands:
     depth: int
 
     def __getitem__(self, position: int) -> Interval:
-        if position >= len(self.node.input) or not self.node.input[position]:
+        if not self.given(position):
             return ANY
         return _interval(self.values, self.node.input[position], self.known, self.depth + 1)
 
-    def hull(self) -> Interval:
-        """The hull of all inputs."""
-        found = self[0]
-        for position in range(1, len(self.node.input)):
-            found = found.hull(self[position])
-        return found
+    def given(self, position: int) -> bool:
+        """Whether the node has this input."""
+        return position < len(self.node.input) and bool(self.node.input[position])
 
-    def scalar(self, position: int) -> float | None:
-        """The value of a constant one-element input."""
-        found = self[position]
-        return found.low if found.low == found.high else None
+    def every(self) -> list[Interval]:
+        """All of them."""
+        return [self[position] for position in range(len(self.node.input))]
+
+    def number(self, name: str, default: float) -> float:
+        """A floating attribute."""
+        found = attribute(self.node, name)
+        return default if found is None else found.f
 
 
 _Rule = Callable[[_Operands], Interval]
@@ -112,6 +90,8 @@ def _derived(values: Values, name: str, known: dict[str, Interval], depth: int) 
     rule = None if node is None or depth > _MAX_DEPTH else _RULES.get(node.op_type)
     if node is None or rule is None or node.domain not in {"", "ai.onnx"}:
         return ANY
+    if name != node.output[0] and node.op_type != "Split":
+        return ANY
     return rule(_Operands(node, values, known, depth))
 
 
@@ -139,6 +119,21 @@ def _same(operands: _Operands) -> Interval:
     return operands[0]
 
 
+def _same_or_zero(operands: _Operands) -> Interval:
+    return operands[0].hull(ZERO)
+
+
+def _same_if_not_negative(operands: _Operands) -> Interval:
+    """The identity for x >= 0, whatever the slope or alpha."""
+    found = operands[0]
+    return found if found.low >= 0 else ANY
+
+
+def _sign_kept(operands: _Operands) -> Interval:
+    """The sign of x, not its size: f(x) >= 0 for x >= 0 and f(x) <= 0 for x <= 0."""
+    return operands[0].sign()
+
+
 def _average(operands: _Operands) -> Interval:
     return operands[0].widened()
 
@@ -147,10 +142,13 @@ def _average_with_padding(operands: _Operands) -> Interval:
     return operands[0].hull(ZERO).widened()
 
 
-def _sign_kept(operands: _Operands) -> Interval:
-    """The sign of x, not its size: Dropout scales in training, a sum adds up."""
-    found = operands[0]
-    return Interval(0.0 if found.low >= 0 else -math.inf, 0.0 if found.high <= 0 else math.inf)
+def _hull(operands: _Operands) -> Interval:
+    return reduce(Interval.hull, operands.every())
+
+
+def _constant_of_shape(operands: _Operands) -> Interval:
+    value = attribute(operands.node, "value")
+    return ZERO if value is None else _of_constant(value.t)
 
 
 def _relu(operands: _Operands) -> Interval:
@@ -158,66 +156,32 @@ def _relu(operands: _Operands) -> Interval:
     return Interval(max(found.low, 0.0), max(found.high, 0.0))
 
 
-def _abs(operands: _Operands) -> Interval:
-    found = operands[0]
-    ends = sorted((abs(found.low), abs(found.high)))
-    return Interval(0.0 if found.low <= 0 <= found.high else ends[0], ends[1])
-
-
-def _neg(operands: _Operands) -> Interval:
-    found = operands[0]
-    return Interval(-found.high, -found.low)
-
-
-def _add(operands: _Operands) -> Interval:
-    first, second = operands[0], operands[1]
-    return Interval(first.low + second.low, first.high + second.high).widened()
-
-
 def _sub(operands: _Operands) -> Interval:
-    first, second = operands[0], operands[1]
-    return Interval(first.low - second.high, first.high - second.low).widened()
-
-
-def _sum(operands: _Operands) -> Interval:
-    found = [operands[position] for position in range(len(operands.node.input))]
-    return Interval(sum(item.low for item in found), sum(item.high for item in found)).widened()
+    return operands[0].plus(operands[1].negated())
 
 
 def _mul(operands: _Operands) -> Interval:
-    if operands.node.input[0] == operands.node.input[1]:
-        return NOT_NEGATIVE
-    return _products(operands[0], operands[1]).widened()
+    square = operands.node.input[0] == operands.node.input[1]
+    return NOT_NEGATIVE if square else operands[0].times(operands[1])
 
 
 def _div(operands: _Operands) -> Interval:
-    """By something with one sign that stays away from zero; else anything."""
-    divisor = operands[1]
-    if divisor.low <= 0 <= divisor.high:
-        return ANY
-    return _products(operands[0], Interval(1 / divisor.high, 1 / divisor.low)).widened()
-
-
-def _products(first: Interval, second: Interval) -> Interval:
-    """0 * inf is 0 here: an infinite end is not a value that occurs, a value there gives NaN."""
-    ends = [0.0 if 0.0 in (a, b) else a * b for a in (first.low, first.high) for b in (second.low, second.high)]
-    return Interval(min(ends), max(ends))
+    divisor = operands[1].reciprocal()
+    return operands[0].times(divisor)
 
 
 def _pow(operands: _Operands) -> Interval:
-    exponent = operands.scalar(1)
-    even = exponent is not None and exponent % 2 == 0
+    exponent = operands[1]
+    even = exponent.low == exponent.high and exponent.low % 2 == 0
     return NOT_NEGATIVE if even or operands[0].low >= 0 else ANY
 
 
 def _max(operands: _Operands) -> Interval:
-    found = [operands[position] for position in range(len(operands.node.input))]
-    return Interval(max(item.low for item in found), max(item.high for item in found))
+    return reduce(lambda a, b: Interval(max(a.low, b.low), max(a.high, b.high)), operands.every())
 
 
 def _min(operands: _Operands) -> Interval:
-    found = [operands[position] for position in range(len(operands.node.input))]
-    return Interval(min(item.low for item in found), min(item.high for item in found))
+    return reduce(lambda a, b: Interval(min(a.low, b.low), min(a.high, b.high)), operands.every())
 
 
 def _clip(operands: _Operands) -> Interval:
@@ -230,21 +194,33 @@ def _clip(operands: _Operands) -> Interval:
 
 
 def _clip_bound(operands: _Operands, name: str, position: int, absent: float) -> Interval:
-    found = attribute(operands.node, name)
-    if found is not None:
-        return Interval(found.f, found.f)
-    given = position < len(operands.node.input) and operands.node.input[position]
-    return operands[position] if given else Interval(absent, absent)
+    if operands.given(position):
+        return operands[position]
+    bound = operands.number(name, absent)
+    return Interval(bound, bound)
 
 
-def _same_if_not_negative(operands: _Operands) -> Interval:
-    """The identity for x >= 0, whatever the slope or alpha."""
-    found = operands[0]
-    return found if found.low >= 0 else ANY
+def _weighted_sum(operands: _Operands) -> Interval:
+    """The sign of x * w + b, summed over any number of products: Conv, ConvTranspose, MatMul."""
+    products = operands[0].times(operands[1]).sign()
+    bias = operands[2].sign() if operands.given(2) else ZERO
+    return products.plus(bias).sign()
 
 
-def _same_or_zero(operands: _Operands) -> Interval:
-    return operands[0].hull(ZERO)
+def _gemm(operands: _Operands) -> Interval:
+    positive = operands.number("alpha", 1.0) >= 0 and operands.number("beta", 1.0) >= 0
+    return _weighted_sum(operands) if positive else ANY
+
+
+def _batch_normalization(operands: _Operands) -> Interval:
+    """(x - mean) * scale / sqrt(variance + epsilon) + bias, with the extremes over all channels."""
+    variance = operands[4]
+    if variance.low < 0 or integer(operands.node, "training_mode", 0):
+        return ANY
+    epsilon = operands.number("epsilon", 1e-5)
+    deviation = Interval(math.sqrt(variance.low + epsilon), math.sqrt(variance.high + epsilon))
+    factor = operands[1].times(deviation.reciprocal())
+    return operands[0].plus(operands[3].negated()).times(factor).plus(operands[2])
 
 
 def _cast(operands: _Operands) -> Interval:
@@ -254,19 +230,19 @@ def _cast(operands: _Operands) -> Interval:
 
 
 def _pad(operands: _Operands) -> Interval:
+    """The value is an attribute below opset 11."""
     mode = attribute(operands.node, "mode")
     if mode is not None and mode.s != b"constant":
         return operands[0]
-    value = attribute(operands.node, "value")
-    if value is not None:
-        return operands[0].hull(Interval(value.f, value.f))
-    given = len(operands.node.input) > 2 and operands.node.input[2]
-    return operands[0].hull(operands[2] if given else ZERO)
+    if operands.given(2):
+        return operands[0].hull(operands[2])
+    value = operands.number("value", 0.0)
+    return operands[0].hull(Interval(value, value))
 
 
 def _resize(operands: _Operands) -> Interval:
-    """Nearest and linear sampling stay within x; extrapolated elements are not counted on."""
-    mode, transform = attribute(operands.node, "mode"), attribute(operands.node, "coordinate_transformation_mode")
+    """Nearest and linear sampling stay within x; cubic and extrapolation do not."""
+    mode, transform = (attribute(operands.node, name) for name in ("mode", "coordinate_transformation_mode"))
     cubic = mode is not None and mode.s == b"cubic"
     crop = transform is not None and transform.s == b"tf_crop_and_resize"
     return ANY if cubic or crop else operands[0].widened()
@@ -277,16 +253,16 @@ def _where(operands: _Operands) -> Interval:
 
 
 def _dequantize(operands: _Operands) -> Interval:
-    """(q - zero point) * scale, where the zero point is the lowest value of an unsigned type."""
-    zero = operands.scalar(2) if len(operands.node.input) > 2 else 0.0
-    return NOT_NEGATIVE if zero == 0 and operands[0].low >= 0 and operands[1].low >= 0 else ANY
+    """(q - zero point) * scale, where q is unsigned and the zero point 0."""
+    zero = operands[2] if operands.given(2) else ZERO
+    return NOT_NEGATIVE if zero == ZERO and operands[0].low >= 0 and operands[1].low >= 0 else ANY
 
 
 def _quantize(operands: _Operands) -> Interval:
-    """Unsigned unless a zero point of a signed type says otherwise; without one, uint8."""
-    if len(operands.node.input) < 3 or not operands.node.input[2]:
-        return ANY if integer(operands.node, "output_dtype", 0) else Interval(0.0, 255.0)
-    return _of_type(operands.values.types.get(operands.node.input[2]))
+    """The zero point has the type of the result; without one and without output_dtype that is uint8."""
+    if operands.given(2):
+        return _of_type(operands.values.types.get(operands.node.input[2]))
+    return ANY if integer(operands.node, "output_dtype", 0) else Interval(0.0, 255.0)
 
 
 _RULES: Mapping[str, _Rule] = {
@@ -303,25 +279,29 @@ _RULES: Mapping[str, _Rule] = {
     **dict.fromkeys(("Dropout", "ReduceSum", "CumSum", "Sign", "Ceil", "Floor", "Round"), _sign_kept),
     **dict.fromkeys(("Tanh", "Softsign", "Erf", "Atan", "HardSwish", "Mish", "Gelu"), _sign_kept),
     **dict.fromkeys(("LeakyRelu", "PRelu", "Elu", "Celu"), _same_if_not_negative),
+    **dict.fromkeys(("Conv", "ConvTranspose", "MatMul"), _weighted_sum),
     **dict.fromkeys(("Resize", "Upsample"), _resize),
     "AveragePool": _average_with_padding,
     "ThresholdedRelu": _same_or_zero,
+    "ConstantOfShape": _constant_of_shape,
     "Relu": _relu,
-    "Abs": _abs,
-    "Neg": _neg,
-    "Add": _add,
+    "Abs": lambda operands: operands[0].magnitude(),
+    "Neg": lambda operands: operands[0].negated(),
+    "Add": lambda operands: operands[0].plus(operands[1]),
     "Sub": _sub,
-    "Sum": _sum,
-    "Mean": lambda operands: operands.hull().widened(),
+    "Sum": lambda operands: reduce(Interval.plus, operands.every()),
+    "Mean": lambda operands: _hull(operands).widened(),
     "Mul": _mul,
     "Div": _div,
     "Pow": _pow,
     "Max": _max,
     "Min": _min,
     "Clip": _clip,
-    "Cast": _cast,
-    "Concat": _Operands.hull,
+    "Concat": _hull,
     "Where": _where,
+    "Gemm": _gemm,
+    "BatchNormalization": _batch_normalization,
+    "Cast": _cast,
     "Pad": _pad,
     "DequantizeLinear": _dequantize,
     "QuantizeLinear": _quantize,

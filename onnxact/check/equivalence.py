@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx import ModelProto
 
+from onnxact.check.alone import on_its_own
 from onnxact.check.feeding import Feeding, Recipe, find_feeds, further_feeds
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.interface import interface_differences
@@ -115,7 +116,7 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
 def _reached(job: _Job, feeding: Feeding, provider: str) -> Reached:
     if not job.sites:
         return Reached((), ())
-    return reach(
+    found = reach(
         job.before,
         job.sites,
         feeding.feeds,
@@ -123,6 +124,9 @@ def _reached(job: _Job, feeding: Feeding, provider: str) -> Reached:
         provider=provider,
         memory_budget=job.memory_budget,
     )
+    tolerance = Tolerance(0.0, 0.0) if job.exact else job.tolerance
+    settled = (on_its_own(item, job.before, job.after, tolerance, provider=provider) for item in found.evidence)
+    return replace(found, evidence=tuple(settled))
 
 
 def _on_provider(
@@ -149,7 +153,7 @@ def _verdict(job: _Job, parts: Mapping[str, PairEvidence], reached: Reached, not
         *(finding for part in parts.values() for finding in part.findings),
         *_output_findings(outputs),
         *_gaps(job.before.model, parts),
-        *(Finding("inconclusive", f"{item.site}: {item.reason}") for item in reached.evidence if not item.reached),
+        *(Finding("inconclusive", f"{item.site}: {item.doubt}") for item in reached.evidence if item.doubt),
     ]
     compared = [item.outcome for item in outputs]
     return Verdict(

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from onnxact.check.graph import required_inputs
 from onnxact.check.inputs import Feed, is_float, make_inputs, moved
 from onnxact.check.session import RunFailure, Session, run_session
-from onnxact.check.sizes import DEFAULT, Guess, Shape, guesses
+from onnxact.check.sizes import DEFAULT, Guess, Shape, guesses, is_open
 
 # (scale, shift) of the floating inputs, for sites that the plain inputs do not reach: the other sign, other
 # magnitudes, inputs of one sign.
@@ -59,7 +59,7 @@ def find_feeds(recipe: Recipe, session: Session | RunFailure) -> Feeding:
     for guess in options if isinstance(session, Session) else ():
         feeds = _feeds(recipe, guess)
         if _runs(session, feeds):
-            return Feeding(feeds, guess, (f"assumed: {guess}",))
+            return Feeding(feeds, guess, (_assumed(recipe, feeds[0], guess),))
     return Feeding(_feeds(recipe, DEFAULT), DEFAULT, (f"tried {len(options)} guesses of open dimensions, none runs",))
 
 
@@ -73,6 +73,14 @@ def further_feeds(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
     for scale, shift in _VARIATIONS:
         for seed in recipe.seeds:
             yield _varied(recipe, _feed(recipe, seed, guess), scale, shift)
+
+
+def _assumed(recipe: Recipe, feed: Feed, guess: Guess) -> str:
+    """The shapes that hold a guess, in words."""
+    values = (value for value in required_inputs(recipe.model.graph) if is_open(value, recipe.shapes_known))
+    arrays = ((value.name, feed.values[value.name]) for value in values)
+    shapes = [f"{name} {list(array.shape)}" for name, array in arrays if hasattr(array, "shape")]
+    return f"shapes assumed for open dimensions: {', '.join(shapes) or guess}"
 
 
 def _runs(session: Session | RunFailure, feeds: tuple[Feed, ...]) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
+UNDECLARED = "undeclared"
+
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """The bodies that `node` holds, in attribute order; bodies inside those bodies are not listed."""
@@ -88,15 +90,19 @@ def declared_shape(value: TypeProto.Tensor) -> tuple[int | str, ...] | None:
 def type_text(value: TypeProto) -> str:
     """A type as people write it: `float16`, `seq(float)`, `optional(int64)`, `map(int64, float)`."""
     if value.HasField("tensor_type"):
-        return TensorProto.DataType.Name(value.tensor_type.elem_type).lower()
+        return elem_type_text(value.tensor_type.elem_type)
     if value.HasField("sequence_type"):
         return f"seq({type_text(value.sequence_type.elem_type)})"
     if value.HasField("optional_type"):
         return f"optional({type_text(value.optional_type.elem_type)})"
     if value.HasField("map_type"):
-        key = TensorProto.DataType.Name(value.map_type.key_type).lower()
-        return f"map({key}, {type_text(value.map_type.value_type)})"
-    return str(value.WhichOneof("value") or "undeclared")
+        return f"map({elem_type_text(value.map_type.key_type)}, {type_text(value.map_type.value_type)})"
+    return str(value.WhichOneof("value") or UNDECLARED)
+
+
+def elem_type_text(elem_type: int) -> str:
+    """TensorProto.DataType as people write it: `float16`, `int64`."""
+    return str(TensorProto.DataType.Name(elem_type)).lower() if elem_type else UNDECLARED
 
 
 def local_function_nodes(model: ModelProto) -> dict[tuple[str, str], tuple[list[str], list[NodeProto]]]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, helper
 
-from onnxact.check.graph import overridable_inputs, required_inputs, type_text
+from onnxact.check.graph import elem_type_text, overridable_inputs, required_inputs, type_text
 from onnxact.check.ranges import Range, integer_range, with_default
 from onnxact.check.sizes import DEFAULT, Guess, Shape, bind, concrete, mismatch
 from onnxact.errors import ModelError, UsageError
@@ -181,8 +181,9 @@ def _tensor(elem_type: int, recipe: _Recipe) -> Array:
         return _bools(recipe)
     if elem_type == TensorProto.STRING:
         return recipe.rng.choice(np.array(_WORDS, object), recipe.shape)
-    name = TensorProto.DataType.Name(elem_type).lower()
-    raise NoInputError(f"input {recipe.name} is of type {name}, which cannot be fed from NumPy; {_GIVE}")
+    raise NoInputError(
+        f"input {recipe.name} is of type {elem_type_text(elem_type)}, which cannot be fed from NumPy; {_GIVE}"
+    )
 
 
 def _integers(elem_type: int, recipe: _Recipe) -> Array:

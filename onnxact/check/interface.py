@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from onnx import GraphProto, ModelProto, ValueInfoProto
 
-from onnxact.check.graph import overridable_inputs, required_inputs, type_text
+from onnxact.check.graph import UNDECLARED, overridable_inputs, required_inputs, type_text
 
 
 def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
@@ -31,8 +31,8 @@ def _differences(kind: str, before: Sequence[ValueInfoProto], after: Sequence[Va
         yield f"{kind}s are in another order: {', '.join(old)} before, {', '.join(new)} after"
     types = {value.name: type_text(value.type) for value in after}
     for value in before:
-        was, becomes = type_text(value.type), types.get(value.name, "undeclared")
-        if was != becomes and "undeclared" not in {was, becomes}:
+        was, becomes = type_text(value.type), types.get(value.name, UNDECLARED)
+        if was != becomes and UNDECLARED not in {was, becomes}:
             yield f"{kind} {value.name!r} was {was}, is {becomes}"
 
 

@@ -6,15 +6,16 @@ x = [-2, 0, 3] into Relu at kink 0: 1 below, 1 at, 1 above.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.check.bounds import ANY, Interval, interval, values_of
+from onnxact.check.bounds import interval, values_of
 from onnxact.check.compare import leaves
 from onnxact.check.inputs import Feed, is_float
+from onnxact.check.interval import ANY, Interval
 from onnxact.check.observe import chunks, value_names
 from onnxact.check.session import Outputs, RunFailure, Session, run_session
 from onnxact.check.subject import Subject
@@ -31,7 +32,10 @@ DEFAULT_MEMORY_BUDGET = 1 << 28
 
 @dataclass(frozen=True)
 class Tally:
-    """Elements that entered a site. `below`, `at`, `above`: [kinks, channels]; one channel where they do not matter."""
+    """Elements that entered a site. `below`, `at`, `above`: [kinks, channels]; one channel where they do not matter.
+
+    `shape` and `dtype` are those of the first array.
+    """
 
     below: Counts
     at: Counts
@@ -39,16 +43,19 @@ class Tally:
     elements: int
     nan: int
     infinite: int
+    shape: tuple[int, ...]
+    dtype: str
 
     def plus(self, other: Tally) -> Tally:
         """Both together; they are of the same site, so of the same shape."""
-        return Tally(
-            self.below + other.below,
-            self.at + other.at,
-            self.above + other.above,
-            self.elements + other.elements,
-            self.nan + other.nan,
-            self.infinite + other.infinite,
+        return replace(
+            self,
+            below=self.below + other.below,
+            at=self.at + other.at,
+            above=self.above + other.above,
+            elements=self.elements + other.elements,
+            nan=self.nan + other.nan,
+            infinite=self.infinite + other.infinite,
         )
 
 
@@ -120,7 +127,8 @@ def tally(probe: SiteProbe, array: Array) -> Tally:
     floating = values.dtype.kind == "f"
     nan = int(np.count_nonzero(np.isnan(values))) if floating else 0
     infinite = int(np.count_nonzero(np.isinf(values))) if floating else 0
-    return Tally(shaped[:, 0], shaped[:, 1], shaped[:, 2], values.size, nan, infinite)
+    counts = shaped[:, 0], shaped[:, 1], shaped[:, 2]
+    return Tally(*counts, values.size, nan, infinite, array.shape, array.dtype.name)
 
 
 def missing(probe: SiteProbe, counted: Tally | None, possible: Interval) -> tuple[str, ...]:
@@ -218,27 +226,30 @@ def _missing_side(counts: Counts, side: str) -> list[str]:
 
 def _evidence(probe: SiteProbe, problem: str, counted: Tally | None, possible: Interval) -> SiteEvidence:
     if problem:
-        return SiteEvidence(probe, reached=False, reason=problem)
+        return SiteEvidence(probe, reached=False, missed=problem)
     lacking = missing(probe, counted, possible)
     if counted is None:
-        return SiteEvidence(probe, reached=False, reason="; ".join(lacking))
+        return SiteEvidence(probe, reached=False, missed="; ".join(lacking))
     return SiteEvidence(
         probe,
         reached=not lacking,
-        reason="; ".join(lacking) or _one_sided(probe, counted, possible),
+        missed="; ".join(lacking),
+        ruled_out=_ruled_out(probe, possible),
         counts=tuple(_kink_count(row, kink, counted) for row, kink in enumerate(probe.kinks)),
         elements=counted.elements,
         nan=counted.nan,
         infinite=counted.infinite,
+        shape=counted.shape,
+        dtype=counted.dtype,
     )
 
 
-def _one_sided(probe: SiteProbe, counted: Tally, possible: Interval) -> str:
-    """What makes a site reached although a branch has no elements."""
-    below = [f"below {kink:g}" for row, kink in enumerate(probe.kinks) if not counted.below[row].all()]
-    above = [f"above {kink:g}" for row, kink in enumerate(probe.kinks) if not counted.above[row].all()]
+def _ruled_out(probe: SiteProbe, possible: Interval) -> str:
+    """The branches that the graph rules out."""
+    sides = [f"below {kink:g}" for kink in probe.kinks if possible.low >= kink]
+    sides += [f"above {kink:g}" for kink in probe.kinks if possible.high <= kink]
     ends = f"[{possible.low:g}, {possible.high:g}]"
-    return f"what feeds it lies in {ends}, so nothing can be {' or '.join(below + above)}" if below + above else ""
+    return f"what feeds it lies in {ends}, so nothing can be {' or '.join(sides)}" if sides else ""
 
 
 def _kink_count(row: int, kink: float, counted: Tally) -> KinkCount:

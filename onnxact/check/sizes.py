@@ -27,8 +27,7 @@ class Guess:
     shape: Shape = (2, 3)
 
     def __str__(self) -> str:
-        whole = ",".join(map(str, self.shape))
-        return f"open dimensions {self.other} (first one {self.first}), unknown shapes {whole}"
+        return f"{self.other} (the first one {self.first}), or {list(self.shape)} where the rank is unknown"
 
 
 DEFAULT = Guess()
@@ -81,7 +80,13 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
 
 def guesses(graph: GraphProto, shapes: Mapping[str, Shape]) -> tuple[Guess, ...]:
     """The guesses worth trying: only the first where every size is declared or given."""
-    return GUESSES if any(_open(value, shapes) for value in required_inputs(graph)) else (DEFAULT,)
+    return GUESSES if any(is_open(value, shapes) for value in required_inputs(graph)) else (DEFAULT,)
+
+
+def is_open(value: ValueInfoProto, shapes: Mapping[str, Shape]) -> bool:
+    """Whether a dimension or the rank of an input is neither declared nor given."""
+    declared = _declared(value)
+    return value.name not in shapes and (declared is None or any(isinstance(dim, str) for dim in declared))
 
 
 def bind(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape], guess: Guess) -> dict[str, int]:
@@ -130,11 +135,6 @@ def _declared(value: ValueInfoProto) -> tuple[int | str, ...] | None:
     while kind.WhichOneof("value") in {"sequence_type", "optional_type"}:
         kind = kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
     return declared_shape(kind.tensor_type)
-
-
-def _open(value: ValueInfoProto, shapes: Mapping[str, Shape]) -> bool:
-    declared = _declared(value)
-    return value.name not in shapes and (declared is None or any(isinstance(dim, str) for dim in declared))
 
 
 def _size(dim: int | str, sizes: Mapping[str, int], fallback: int) -> int:

@@ -124,15 +124,31 @@ class KinkCount:
 
 @dataclass(frozen=True)
 class SiteEvidence:
-    """Which branches of a site the inputs went through. `reached`: all of them, or all that the graph allows."""
+    """Which branches of a site the inputs went through.
+
+    `missed` are the ones that they did not, although nothing in the graph rules them out, or why nothing was observed;
+    `ruled_out`, what the graph rules out. `reached`: every other one, or the site is the same on its own: `alone` is
+    "same", "differs: ...", "not run: ...", or empty where it was not tried. `shape` and `dtype` are of the value that
+    enters.
+    """
 
     site: SiteProbe
     reached: bool
-    reason: str = ""
+    missed: str = ""
+    ruled_out: str = ""
+    alone: str = ""
     counts: tuple[KinkCount, ...] = ()
     elements: int = 0
     nan: int = 0
     infinite: int = 0
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why this site keeps the verdict from being "equivalent"; empty where it does not."""
+        differs = f"on its own it {self.alone}" if self.alone.startswith("differs") else ""
+        return "; ".join(part for part in ("" if self.reached else self.missed, differs) if part)
 
 
 @dataclass(frozen=True)
@@ -208,7 +224,8 @@ def _output_line(item: OutputEvidence) -> str:
 
 def _site_line(item: SiteEvidence) -> str:
     counts = "; ".join(f"{kink.below} below, {kink.at} at, {kink.above} above {kink.kink:g}" for kink in item.counts)
-    return ", ".join(part for part in (counts or "no kink", item.reason) if part)
+    alone = f"on its own: {item.alone}" if item.alone else ""
+    return ", ".join(part for part in (counts or "no kink", item.missed, item.ruled_out, alone) if part)
 
 
 def _plain(value: Any) -> Any:

@@ -58,6 +58,11 @@ class Scope:
         self.children: dict[tuple[int, str], Scope] = {}
         self._elem_types: dict[str, int] = {}
 
+    @cached_property
+    def op_types(self) -> list[str]:
+        """The op type of every node."""
+        return [node.op_type for node in self.nodes]
+
     @property
     def is_function(self) -> bool:
         """Whether this is a local function: no initializers, and its inputs have no declared types."""

@@ -81,7 +81,7 @@ def find(view: View, given: Mapping[str, Bound] | None = None, *, trees: bool = 
 
 
 def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) -> Found:
-    op_types = [node.op_type for node in scope.nodes]
+    op_types = scope.op_types
     by_root = _relevant(frozenset(op_types), look_for_trees)
     single: dict[str, Site] = {}
     trees: list[Site] = []

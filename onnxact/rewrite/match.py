@@ -53,7 +53,8 @@ def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[
         return
     if not varies(expr):
         yield from _constant(scope, expr, name, found)
-        return
+        if not isinstance(expr, Call) or scope.constant(name) is not None:
+            return
     index = scope.producers.get(name)
     if index is None or not isinstance(expr, Call):
         return

@@ -100,7 +100,7 @@ def plan(
     wanted = find_activation(source).name
     drafter = Drafter(view)
     found = find(view)
-    quantised = any(node.op_type == "QuantizeLinear" for scope in view.scopes for node in scope.nodes)
+    quantised = any("QuantizeLinear" in scope.op_types for scope in view.scopes)
     for site in found.sites:
         if site.activation != wanted or not selection.takes(site):
             continue
