@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
+from onnxact.activation.forms import find_activation
 from onnxact.errors import ModelError, UsageError
 from onnxact.interop import FileSource, Source, open_source
 from onnxact.model import files
@@ -20,7 +21,8 @@ from onnxact.model.edit import Skip, apply
 from onnxact.model.view import View
 from onnxact.rewrite import decompose as _decompose
 from onnxact.rewrite import fuse as _fuse
-from onnxact.rewrite import reference, swap as _swap
+from onnxact.rewrite import reference
+from onnxact.rewrite import swap as _swap
 from onnxact.rewrite.draft import Change, Draft
 from onnxact.rewrite.find import find
 from onnxact.rewrite.select import Selection
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 Model = Any
 """A path, an onnx.ModelProto, an onnx_graphsurgeon.Graph or an onnx_ir.Model."""
 SCHEMA = "onnxact/1"
+RELU_SLOPE = 0.2
+"""The slope that swap_relu gives where none is asked for."""
 
 
 @dataclass(frozen=True)
@@ -360,7 +364,7 @@ def swap(
 def swap_relu(
     model: Model,
     *,
-    alpha: float = 0.2,
+    alpha: float | None = None,
     to: str = "leaky_relu",
     parameters: Mapping[str, Slopes] | None = None,
     per_channel: bool = False,
@@ -375,7 +379,7 @@ def swap_relu(
 ) -> Result:
     """Replace every ReLU by LeakyRelu with slope `alpha`, or by activation `to`; see `swap`.
 
-    `alpha` is also the slope of prelu; other activations take their numbers from `parameters`.
+    alpha: the alpha of the new activation, for prelu its slope; 0.2 for leaky_relu and prelu, else ONNX's default.
     """
     rewrite = swapping(
         "swap-relu",
@@ -392,10 +396,13 @@ def swap_relu(
 
 def relu_parameters(to: str, alpha: float | None, parameters: Mapping[str, Slopes]) -> dict[str, Slopes]:
     """Return the parameters of what replaces ReLU: `alpha` is the slope, of one number or of a tensor."""
-    name = {"leakyrelu": "alpha", "prelu": "slope"}.get(to.replace("-", "").replace("_", "").lower())
-    if name is None or alpha is None or name in parameters:
-        return dict(parameters)
-    return {name: float(alpha), **parameters}
+    activation = find_activation(to)
+    name = "slope" if activation.name == "prelu" else "alpha"
+    if alpha is not None and name in parameters:
+        raise UsageError(f"{name} is given twice, as alpha and as a parameter")
+    if alpha is None and activation.name in ("leaky_relu", "prelu"):
+        alpha = RELU_SLOPE
+    return dict(parameters) if alpha is None else {name: float(alpha), **parameters}
 
 
 def decompose(

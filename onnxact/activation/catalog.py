@@ -7,8 +7,8 @@ its own forms in turn; such a form is written `tanh-softplus[softplus=stable]`.
 
 Accuracy is said relative to the activation with its parameters rounded to the tensor's dtype, which is what ONNX's own
 function bodies do (CastLike). `exact` is the condition on the parameters under which a form returns, for every input,
-the bits that the reference rounds to; `special` lists the inputs at which, for some parameters, it does not even so, and `signed_zero` says
-that a zero may have the other sign. All other forms stay within `rounding.enclosure`.
+the bits that the reference rounds to; `special` lists the inputs at which, for some parameters, it does not even so, and
+`signed_zero` says that a zero may have the other sign. All other forms stay within `rounding.enclosure`.
 """
 
 from __future__ import annotations

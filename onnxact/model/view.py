@@ -30,7 +30,7 @@ from onnx import (
 )
 
 from onnxact.activation.numeric import FLOATS, rounded
-from onnxact.model.schema import FLOAT_TYPES, plain, type_rules
+from onnxact.model.schema import FLOAT_TYPES, TypeRule, plain, type_rules
 
 Shape = tuple[int | str | None, ...]
 OUTSIDE = -1
@@ -229,17 +229,15 @@ class Scope:
 
     def _elem_type_of_output(self, node: NodeProto, index: int, position: int) -> tuple[int, str]:
         op, domain = node.op_type, plain(node.domain)
-        if domain == "" and op in _FROM_ATTRIBUTE:
-            stated = next((a.i for a in node.attribute if a.name == _FROM_ATTRIBUTE[op]), 0)
-            if stated:
-                return stated, ""
-        if domain == "" and op in ("Constant", "ConstantOfShape"):
-            return _type_of_constant(node), ""
+        if domain == "" and (stated := _stated_type(node)):
+            return stated, ""
         if (function := self.view.functions.get((domain, op, node.overload))) is not None:
             return function.elem_type(cast(FunctionProto, function.graph).output[position]), ""
         if branch := self._branch_output(op, index, position):
             return branch[0].elem_type(branch[1]), ""
-        rules = type_rules(op, self.opsets.get(domain, 1), domain)
+        return self._elem_type_by_rule(node, type_rules(op, self.opsets.get(domain, 1), domain), position)
+
+    def _elem_type_by_rule(self, node: NodeProto, rules: Sequence[TypeRule], position: int) -> tuple[int, str]:
         if rules:
             rule = rules[min(position, len(rules) - 1)]
             if rule.fixed:
@@ -388,6 +386,14 @@ def _constant_of(node: NodeProto) -> NDArray[Any] | None:
     if attribute.name in ("value_int", "value_ints"):
         return np.asarray(attribute.i if attribute.name == "value_int" else list(attribute.ints), np.int64)
     return None
+
+
+def _stated_type(node: NodeProto) -> int:
+    """Return the element type that a node states for its output by an attribute, 0 where it does not."""
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        return _type_of_constant(node)
+    wanted = _FROM_ATTRIBUTE.get(node.op_type)
+    return next((a.i for a in node.attribute if a.name == wanted), 0) if wanted else 0
 
 
 def _type_of_constant(node: NodeProto) -> int:

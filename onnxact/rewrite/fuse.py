@@ -29,7 +29,7 @@ def plan(
 ) -> Draft:
     """Return what fusing does: undo a decomposition to the byte, or else turn recognised trees into native ops.
 
-    A model with sites that onnxact decomposed becomes what it was before; trees that it had before stay, unless `every`.
+    A model that onnxact decomposed becomes what it was before; trees that it had before stay, unless `every`.
     given: parameters that the constants alone do not determine; they are used where they give the same constants.
     """
     drafter = Drafter(view)
