@@ -67,8 +67,9 @@ class Form:
     """One way to compute an activation.
 
     `when`: the condition on the parameters under which the term is the activation at all. `exact`: see the module.
-    `special`: input name (a key of `SPECIAL_INPUTS`) -> what comes out instead, where the activation gives another
-    value. `emitted`: whether it is ever written into a model, or only recognised.
+    `special`: input name (a key of `SPECIAL_INPUTS`) -> what comes out instead, for some parameters, where the
+    activation gives another value. Where `exact` depends on the parameters, `special` and `signed_zero` speak of those
+    for which it does not hold. `emitted`: whether it is ever written into a model, or only recognised.
     """
 
     expr: Expr
@@ -148,7 +149,7 @@ def _float32(value: float) -> float:
 def _slope_forms(a: Expr) -> dict[str, Form]:
     """x where x >= 0, a * x elsewhere; `a` is a number or a tensor of slopes."""
     return {
-        "mul-max": Form(Max(x, a * x), when=a <= 1, exact=a > 0),
+        "mul-max": Form(Max(x, a * x), when=a <= 1, exact=a > 0, special={"+inf": NAN}, signed_zero=True),
         "mul-min": Form(Min(x, a * x), when=a >= 1, exact=TRUE),
         "where": Form(Where(x < 0, a * x, x), exact=TRUE, signed_zero=True),
         "relu-min": Form(Relu(x) + a * Min(x, 0), exact=TRUE, signed_zero=True),
@@ -181,11 +182,26 @@ def _mish(x: Array) -> Array:
     return _gated(x, np.where(x < 0, (e * e + 2 * e) / (e * e + 2 * e + 2), (1 + 2 * e) / (1 + 2 * e + 2 * e * e)))
 
 
-def _erf_polynomial(z: Expr) -> Expr:
-    """erf(z) for z >= 0, |error| <= 1.5e-7: Abramowitz and Stegun 1964, formula 7.1.26."""
+def _decay(m: Expr) -> Expr:
+    """exp(-m)."""
+    return Exp(-m)
+
+
+def _sigmoid_decay(m: Expr) -> Expr:
+    """exp(-m) for m >= 0: sigmoid(-m) / sigmoid(m)."""
+    return Sigmoid(-m) / Sigmoid(m)
+
+
+def _gelu_polynomial(decay: Callable[[Expr], Expr]) -> Form:
+    """(x + |x| erf(|x| / sqrt(2))) / 2 with erf(z) = 1 - t (...) exp(-z^2) for z >= 0, |error| <= 1.5e-7.
+
+    Abramowitz and Stegun 1964, formula 7.1.26.
+    """
+    z = Abs(x) / SQRT_2
     t = 1 / (1 + 0.3275911 * z)
     tail = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t
-    return 1 - tail * Exp(-(z * z))
+    erf = 1 - tail * decay(z * z)
+    return Form(0.5 * (x + Abs(x) * erf), special={"-inf": NAN}, signed_zero=True)
 
 
 def _cubic(x: Variable) -> dict[str, Expr]:
@@ -307,7 +323,7 @@ _ROWS = (
             "relu-exp-min": Form(Relu(x) + alpha * (Exp(Min(x, 0)) - 1), signed_zero=True),
             "relu-exp-neg": Form(Relu(x) + alpha * (Exp(-Relu(-x)) - 1), signed_zero=True),
             "where": Form(Where(x < 0, alpha * (Exp(x) - 1), x), signed_zero=True),
-            "relu-sigmoid": Form(Relu(x) + alpha * (Sigmoid(-Relu(-x)) / Sigmoid(Relu(-x)) - 1), signed_zero=True),
+            "relu-sigmoid": Form(Relu(x) + alpha * (_sigmoid_decay(Relu(-x)) - 1), signed_zero=True),
         },
         source="Clevert et al. 2016; ONNX Elu-22",
         torch="ELU",
@@ -480,9 +496,8 @@ _ROWS = (
             "op": Form(Gelu(x, "none"), special={"-inf": NAN}),
             "erf": Form(0.5 * x * (1 + Erf(x / SQRT_2)), special={"-inf": NAN}),
             "erf-mul": Form(0.5 * x * (1 + Erf(x * (1 / SQRT_2))), special={"-inf": NAN}),
-            "polynomial": Form(
-                0.5 * (x + Abs(x) * _erf_polynomial(Abs(x) / SQRT_2)), special={"-inf": NAN}, signed_zero=True
-            ),
+            "polynomial": _gelu_polynomial(_decay),
+            "polynomial-sigmoid": _gelu_polynomial(_sigmoid_decay),
         },
         source="Hendrycks and Gimpel 2016; ONNX Gelu-20",
         torch="GELU",
@@ -529,6 +544,5 @@ REWRITES: dict[str, dict[str, Expr]] = {
     "Div": {"reciprocal": x * Reciprocal(y)},
     "Min": {"neg-max": -Max(-x, -y)},
     "Max": {"neg-min": -Min(-x, -y)},
-    "Pow": {},
 }
 """Ops that are no activation, with what computes them instead, in the variables x and y for their two operands."""

@@ -9,22 +9,26 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from typing import NamedTuple
 
 from onnxact.activation.catalog import ACTIVATIONS, FALSE, REWRITES, Activation, Form
-from onnxact.activation.expr import TRUE, Call, Expr, Parameter, ops, substitute, varies, x, y
+from onnxact.activation.expr import TRUE, Call, Expr, Literal, Parameter, ops, parameters, substitute, varies, x, y
 from onnxact.activation.numeric import Values, holds
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.errors import UsageError
 
 
 class Alternative(NamedTuple):
-    """Another way to compute a call: its name in the table, the term, and when it is the same function."""
+    """Another way to compute a call: its name in the table, the term, when it is the same function, and when exactly.
+
+    `exact` leaves no room for special values: a way that has some of its own is not exact.
+    """
 
     name: str
     expr: Expr
     when: Expr
+    exact: Expr = FALSE
 
 
 def find_activation(name: str) -> Activation:
@@ -57,7 +61,23 @@ def _with(form: Form, op: str, alternative: str, spelled: str) -> Form:
     expr = _rewrite(form.expr, op, alternative)
     if expr == form.expr:
         raise UsageError(f"form {spelled!r}: it has no {op} that can be computed as {alternative!r}")
-    return replace(form, expr=expr, exact=form.exact if op in _EXACT_REWRITES else FALSE, signed_zero=True)
+    taken = [option for call in _calls(form.expr) if call.op == op for option in _named(call, alternative)]
+    when = _all([form.when, *(option.when for option in taken)])
+    exact = _all([form.exact, *(option.exact for option in taken)])
+    return replace(form, expr=expr, when=when, exact=exact, signed_zero=True)
+
+
+def _all(conditions: Iterable[Expr]) -> Expr:
+    """Return the condition that all of them hold, without those that the parameters cannot change."""
+    distinct = dict.fromkeys(conditions)
+    if not all(holds(condition, {}) for condition in distinct if not parameters(condition)):
+        return FALSE
+    open_ones = [condition for condition in distinct if parameters(condition)]
+    return reduce(Expr.__and__, open_ones) if open_ones else TRUE
+
+
+def _named(call: Call, alternative: str) -> Iterator[Alternative]:
+    return (option for option in alternatives(call) if option.name == alternative)
 
 
 def _rewrite(expr: Expr, op: str, alternative: str) -> Expr:
@@ -66,7 +86,7 @@ def _rewrite(expr: Expr, op: str, alternative: str) -> Expr:
     call = Call(expr.op, tuple(_rewrite(arg, op, alternative) for arg in expr.args))
     if call.op != op or not varies(call):
         return call
-    return next((option.expr for option in alternatives(call) if option.name == alternative), call)
+    return next((option.expr for option in _named(call, alternative)), call)
 
 
 @cache
@@ -74,26 +94,37 @@ def alternatives(call: Call) -> tuple[Alternative, ...]:
     """Return the other ways to compute `call`: the forms of the activation whose op it is, or a row of REWRITES."""
     if call.op in REWRITES:
         operands = dict(zip((x, y), call.args, strict=False))
+        exact = FALSE if call.op in _INEXACT_REWRITES else TRUE
         rows = REWRITES[call.op].items()
-        return tuple(Alternative(name, substitute(expr, operands), TRUE) for name, expr in rows)
+        return tuple(Alternative(name, substitute(expr, operands), TRUE, exact) for name, expr in rows)
     for activation in ACTIVATIONS.values():
-        operands = _unify(activation.native, call)
+        operands = _unify(activation, call)
         if operands is not None:
             return tuple(
-                Alternative(name, substitute(form.expr, operands), substitute(form.when, operands))
+                _alternative(name, form, operands)
                 for name, form in activation.forms.items()
                 if name != "op" and form.emitted and call.op not in ops(form.expr)
             )
     return ()
 
 
-def _unify(native: Call | None, call: Call) -> dict[Expr, Expr] | None:
-    """Return what the variables and parameters of an op's own term stand for in `call`; None for another op."""
+def _alternative(name: str, form: Form, operands: dict[Expr, Expr]) -> Alternative:
+    exact = FALSE if form.special and form.exact is TRUE else form.exact
+    return Alternative(name, *(substitute(term, operands) for term in (form.expr, form.when, exact)))
+
+
+def _unify(activation: Activation, call: Call) -> dict[Expr, Expr] | None:
+    """Return what the variables and parameters of an activation stand for in a call of its op; None for another op.
+
+    Parameters that the op does not have (Softplus has no beta) are at their defaults.
+    """
+    native = activation.native
     if native is None or native.op != call.op:
         return None
     pairs = list(zip(native.args, call.args, strict=True))
     fits = all(pattern in (arg, x) or isinstance(pattern, Parameter) for pattern, arg in pairs)
-    return dict(pairs) if fits else None
+    defaults: dict[Expr, Expr] = {param.term: Literal(param.default) for param in activation.params}
+    return defaults | dict(pairs) if fits else None
 
 
 class Lowered(NamedTuple):
@@ -125,12 +156,17 @@ def _steps(
     form: Form, op: str, admits: Callable[[str], bool], parameters: Values, choices: dict[str, str]
 ) -> Iterator[str]:
     """Yield the ways to compute every call of `op` in the form without an op that was already replaced."""
-    calls = [call for call in _calls(form.expr) if call.op == op]
+    calls = [_shallow(call) for call in _calls(form.expr) if call.op == op]
     for name in [option.name for option in alternatives(calls[0])] if calls else ():
-        found = [option for call in calls for option in alternatives(call) if option.name == name]
+        found = [option for call in calls for option in _named(call, name)]
         usable = len(found) == len(calls) and all(holds(option.when, parameters) for option in found)
         if usable and all(_reachable(option.expr, admits, {*choices, op}, parameters) for option in found):
             yield name
+
+
+def _shallow(call: Call) -> Call:
+    """Return the call on bare variables: the ops inside its operands are not its own."""
+    return Call(call.op, tuple(x if varies(arg) else arg for arg in call.args))
 
 
 def _reachable(expr: Expr, admits: Callable[[str], bool], closed: set[str], parameters: Values) -> bool:
@@ -139,7 +175,7 @@ def _reachable(expr: Expr, admits: Callable[[str], bool], closed: set[str], para
             continue
         if call.op in closed:
             return False
-        options = [option for option in alternatives(call) if holds(option.when, parameters)]
+        options = [option for option in alternatives(_shallow(call)) if holds(option.when, parameters)]
         if not any(_reachable(option.expr, admits, closed | {call.op}, parameters) for option in options):
             return False
     return True
@@ -192,4 +228,4 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 _SPELLED = {"PRelu": "prelu"}
 _ALIASES = {"silu": "swish", "hardtanh": "clip", "quickgelu": "swish"}
-_EXACT_REWRITES = {"Neg", "Sub", "Greater", "Less", "Max", "Min", "Relu"}
+_INEXACT_REWRITES = {"Div"}

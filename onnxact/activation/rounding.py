@@ -3,7 +3,7 @@
     x, form, parameters, dtype  ->  [low, high] with  low <= computed <= high
 
 Interval arithmetic in float64: every op maps the interval of its operands and is then widened by its own rounding
-(`Primitive.relative`, `.absolute`, in u), plus one smallest subnormal where it may underflow. Exact zeros stay exact
+(`Primitive.relative`, `.absolute`, `.scale`), plus a smallest subnormal where it may underflow. Exact zeros stay exact
 (0 + b and 0 * b round nothing), so the bound of a piecewise form is that of the branch `x` is on. Valid for finite x
 in float16, bfloat16 and float32; in float64 the endpoints themselves carry the rounding of the evaluation, for which
 u is doubled. Source: Higham 2002, "Accuracy and Stability of Numerical Algorithms", sections 2.2 and 26.4.
@@ -49,8 +49,16 @@ def enclosure(expr: Expr, x: Array, parameters: Values, dtype: DTypeLike) -> Int
         if isinstance(node, Variable):
             return _point(x)
         if node not in known and isinstance(node, Call):
-            known[node] = _apply(PRIMITIVES[node.op], [interval(arg) for arg in node.args], np.dtype(dtype))
+            operands = [interval(arg) for arg in node.args]
+            if node.op in _WITH_ATTRIBUTES:
+                operands[1:] = map(_attribute, node.args[1:], operands[1:])
+            known[node] = _apply(PRIMITIVES[node.op], operands, np.dtype(dtype))
         return known[node]
+
+    def _attribute(node: Expr, cast: Interval) -> Interval:
+        """Attributes are float32: a runtime computes with that number, or casts it to the dtype first."""
+        stated = rounded(fold(node, parameters), np.float32).astype(np.float64)
+        return Interval(np.minimum(stated, cast.low), np.maximum(stated, cast.high))
 
     with np.errstate(all="ignore"):
         result: Interval = interval(expr)
@@ -81,29 +89,39 @@ def _image(op: Primitive, operands: list[Any]) -> Interval:
     corners = [op.meaning(*corner) for corner in product(*map(_ends, operands))]
     low, high = reduce(np.minimum, corners), reduce(np.maximum, corners)
     if op.name == "Abs":
-        low = np.where((operands[0].low < 0) & (operands[0].high > 0), 0.0, low)
+        low = np.where(_straddles_zero(operands[0]), 0.0, low)
+    if op.name in ("Div", "Reciprocal"):
+        low, high = (np.where(_straddles_zero(operands[-1]), np.nan, end) for end in (low, high))
     return Interval(low, high)
+
+
+def _straddles_zero(operand: Interval) -> Any:
+    return (operand.low < 0) & (operand.high > 0)
 
 
 def _widen(image: Interval, op: Primitive, operands: list[Any], dtype: np.dtype[Any]) -> Interval:
     info = ml_dtypes.finfo(dtype)
     unit = unit_roundoff(dtype) * (2 if dtype == np.float64 else 1)
-    largest = np.maximum(np.abs(image.low), np.abs(image.high))
-    slack = op.relative * unit * largest + op.absolute * unit
-    if op.relative:
-        slack = slack + float(info.smallest_subnormal)
-    slack = np.where(_exact(op, operands), 0.0, slack)
+    exact = _exact(op, operands)
+    scale = op.scale(*map(_magnitude, operands))
+    fixed = op.absolute * unit * scale + (float(info.smallest_subnormal) * np.maximum(scale, 1) if op.relative else 0.0)
+    low, high = (
+        end + sign * np.where(exact, 0.0, op.relative * unit * np.abs(end) + fixed)
+        for sign, end in ((-1, image.low), (1, image.high))
+    )
     limit = float(info.max) * (1 + unit)
-    low, high = image.low - slack, image.high + slack
+    # A comparison with NaN is false: an end that is not known is no bound.
     return Interval(np.where(low >= -limit, low, -np.inf), np.where(high <= limit, high, np.inf))
 
 
 def _exact(op: Primitive, operands: list[Any]) -> Any:
-    """Tell where a basic operation rounds nothing because an operand is exactly 0 (or a factor exactly 1 or -1)."""
+    """Tell where an op rounds nothing: adding 0, multiplying by 0, 1 or -1, or x on the side where the result is x."""
     if op.name in ("Add", "Sub"):
         return _is(operands[0], 0) | _is(operands[1], 0)
     if op.name == "Mul":
         return reduce(np.logical_or, [_is(o, v) for o in operands for v in (0, 1, -1)])
+    if op.name in _IDENTITY_ABOVE_ZERO:
+        return operands[0].low >= 0
     return np.False_
 
 
@@ -119,10 +137,16 @@ def _high(operand: Any) -> Any:
     return operand.high if isinstance(operand, Interval) else operand
 
 
+def _magnitude(operand: Any) -> Any:
+    return np.maximum(np.abs(operand.low), np.abs(operand.high)) if isinstance(operand, Interval) else operand
+
+
 def _ends(operand: Any) -> tuple[Any, ...]:
     return (operand.low, operand.high) if isinstance(operand, Interval) else (operand,)
 
 
+_WITH_ATTRIBUTES = {"LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "HardSigmoid", "Swish"}
+_IDENTITY_ABOVE_ZERO = {"LeakyRelu", "PRelu", "Elu", "Celu"}
 _COMPARISONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 
 

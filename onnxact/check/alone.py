@@ -113,8 +113,8 @@ def _all_sides(item: SiteEvidence) -> Iterator[Array]:
     """
     distance = np.resize(np.abs(signed_values(np.random.default_rng(0), (_DISTANCES,))) + 1e-3, item.shape)
     for kink in item.site.kinks or (0.0,):
-        yield (kink + distance).astype(_dtype(item))
-        yield (kink - distance).astype(_dtype(item))
+        yield np.asarray(kink + distance, _dtype(item))
+        yield np.asarray(kink - distance, _dtype(item))
 
 
 def _elem_type(item: SiteEvidence) -> int:

@@ -19,7 +19,7 @@ from onnxact.check.providers import Resolved, resolve_providers
 from onnxact.check.session import RunFailure, Session, open_session
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Reached, reach
 from onnxact.check.subject import Source, Subject, open_subject, same_source
-from onnxact.check.verdict import OutputEvidence, SiteProbe, Tolerance, Verdict, conclude
+from onnxact.check.verdict import OutputEvidence, SiteEvidence, SiteProbe, Tolerance, Verdict, conclude
 from onnxact.errors import ProviderError, UsageError
 
 Progress = Callable[[str, float], None]
@@ -114,19 +114,31 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
 
 
 def _reached(job: _Job, feeding: Feeding, provider: str) -> Reached:
+    """On the plain inputs, then on its own; further inputs are searched for what neither settles."""
     if not job.sites:
         return Reached((), ())
+    observed = reach(job.before, job.sites, feeding.feeds, provider=provider, memory_budget=job.memory_budget)
+    plain = {item.site: _alone(job, item, provider) for item in observed.evidence}
+    open_sites = [site for site, item in plain.items() if not item.reached]
+    if not open_sites:
+        return Reached(tuple(plain[site] for site in job.sites), ())
+    job.progress("searching inputs for sites", 0.15)
     found = reach(
         job.before,
-        job.sites,
+        open_sites,
         feeding.feeds,
         lambda: further_feeds(job.recipe, feeding.guess),
         provider=provider,
         memory_budget=job.memory_budget,
     )
-    tolerance = Tolerance(0.0, 0.0) if job.exact else job.tolerance
-    settled = (on_its_own(item, job.before, job.after, tolerance, provider=provider) for item in found.evidence)
-    return replace(found, evidence=tuple(settled))
+    searched = {item.site: replace(item, alone=plain[item.site].alone) for item in found.evidence}
+    settled = {site: item if item.alone else _alone(job, item, provider) for site, item in searched.items()}
+    return Reached(tuple({**plain, **settled}[site] for site in job.sites), found.feeds)
+
+
+def _alone(job: _Job, item: SiteEvidence, provider: str) -> SiteEvidence:
+    tolerance = Tolerance(0.0, 0.0) if job.exact and provider == "cpu" else job.tolerance
+    return on_its_own(item, job.before, job.after, tolerance, provider=provider)
 
 
 def _on_provider(

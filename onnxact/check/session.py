@@ -61,7 +61,7 @@ def open_session(
         source = _source(subject, extra_outputs)
         folder = None if subject.folder is None or isinstance(source, str) else str(subject.folder)
         handle = create(source, provider, optimise=optimise, folder=folder)
-    except (*runtime_errors(), EncodeError) as error:
+    except _load_errors() as error:
         return RunFailure("load", first_line(error))
     _demand_provider(handle, provider)
     return Session(handle, provider, optimise, placement(handle) if provider != "cpu" else None)
@@ -94,6 +94,11 @@ def run(
     """Load `model` and run it once; a path is loaded by ONNX Runtime itself, so its size is not limited to 2 GB."""
     session = open_session(open_subject(model), provider, optimise=optimise)
     return session if isinstance(session, RunFailure) else run_session(session, inputs, outputs)
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """EncodeError: a model in memory over 2 GB."""
+    return (*runtime_errors(), EncodeError)
 
 
 def _source(subject: Subject, extra_outputs: Sequence[str]) -> str | bytes:

@@ -145,6 +145,12 @@ class SiteEvidence:
     dtype: str = ""
 
     @property
+    def reason(self) -> str:
+        """What was missed, what cannot be, and what the site does on its own, in words."""
+        alone = f"on its own: {self.alone}" if self.alone else ""
+        return "; ".join(part for part in (self.missed, self.ruled_out, alone) if part)
+
+    @property
     def doubt(self) -> str:
         """Why this site keeps the verdict from being "equivalent"; empty where it does not."""
         differs = f"on its own it {self.alone}" if self.alone.startswith("differs") else ""
@@ -224,8 +230,7 @@ def _output_line(item: OutputEvidence) -> str:
 
 def _site_line(item: SiteEvidence) -> str:
     counts = "; ".join(f"{kink.below} below, {kink.at} at, {kink.above} above {kink.kink:g}" for kink in item.counts)
-    alone = f"on its own: {item.alone}" if item.alone else ""
-    return ", ".join(part for part in (counts or "no kink", item.missed, item.ruled_out, alone) if part)
+    return "; ".join(part for part in (counts or "no kink", item.reason) if part)
 
 
 def _plain(value: Any) -> Any:

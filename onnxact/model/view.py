@@ -9,8 +9,9 @@ where that does not reach is `onnx.shape_inference` run, on a copy without weigh
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,9 @@ _SMALL = 1024
 _FROM_ATTRIBUTE = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype",
                    "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "Multinomial": "dtype"}  # fmt: skip
 
+_BRANCHES = {"If": ("then_branch", 0), "Loop": ("body", 1), "Scan": ("body", 0)}
+"""Op -> the subgraph that its outputs come from, and the position of the first there."""
+
 
 class Scope:
     """One list of nodes with the names visible in it: the main graph, a subgraph, or a local function."""
@@ -56,7 +60,6 @@ class Scope:
         """Why nothing may be edited here; empty where it may."""
         self.nodes: list[NodeProto] = list(graph.node)
         self.children: dict[tuple[int, str], Scope] = {}
-        self._elem_types: dict[str, int] = {}
 
     @cached_property
     def op_types(self) -> list[str]:
@@ -91,7 +94,14 @@ class Scope:
     @cached_property
     def producers(self) -> dict[str, int]:
         """Value name -> index of the node of this scope that computes it."""
-        return {name: index for index, node in enumerate(self.nodes) for name in node.output if name}
+        found: dict[str, int] = {}
+        for index, node in enumerate(self.nodes):
+            outputs = node.output
+            if len(outputs) == 1:
+                found[outputs[0]] = index
+            else:
+                found.update((name, index) for name in outputs if name)
+        return found
 
     @cached_property
     def readers(self) -> dict[str, list[int]]:
@@ -143,6 +153,20 @@ class Scope:
         names = graph.input if isinstance(graph, FunctionProto) else [value.name for value in graph.input]
         return {name: index for index, name in enumerate(names)}
 
+    def states_always(self, attribute: str) -> bool:
+        """Tell whether this function's attribute has a value at every call: stated there, or a default."""
+        function = self.root.graph
+        if not isinstance(function, FunctionProto):
+            return False
+        default = any(stated.name == attribute for stated in function.attribute_proto)
+        return default or all(
+            any(stated.name == attribute and scope._has_value(stated) for stated in node.attribute)
+            for scope, node in self.view.calls(function)
+        )
+
+    def _has_value(self, attribute: AttributeProto) -> bool:
+        return not attribute.ref_attr_name or self.states_always(attribute.ref_attr_name)
+
     def owner(self, name: str) -> Scope | None:
         """Return the innermost scope from here outwards that binds the name."""
         scope: Scope | None = self
@@ -192,6 +216,7 @@ class Scope:
         known = self._elem_types
         trail: list[str] = []
         while (found := known.get(name)) is None:
+            known[name] = 0  # what a cycle, or a function that calls itself, finds
             trail.append(name)
             found, name = self._elem_type_step(name)
             if not name:
@@ -199,6 +224,18 @@ class Scope:
         for passed in trail:
             known[passed] = found or 0
         return found or 0
+
+    @cached_property
+    def _elem_types(self) -> dict[str, int]:
+        """The element types found so far; at first those declared, carried along the nodes in their order."""
+        known = {name: type_.tensor_type.elem_type for name, type_ in self.declared.items()}
+        known = {name: found for name, found in known.items() if found}
+        known.update((name, tensor.data_type) for name, tensor in self.initializers.items())
+        follows = {op: _first_input_rules(op, self.opset) for op in set(self.op_types)}
+        for op, node in zip(self.op_types, self.nodes, strict=True):
+            if follows[op] and node.input and (found := known.get(node.input[0])) and not node.domain:
+                known.setdefault(node.output[0], found)
+        return known
 
     def _elem_type_step(self, name: str) -> tuple[int, str]:
         """Return the element type, or 0 and the name of the value that has the same one."""
@@ -247,7 +284,7 @@ class Scope:
         return self._inferred_elem_type(node.output[position]), ""
 
     def _branch_output(self, op: str, index: int, position: int) -> tuple[Scope, str] | None:
-        attribute, offset = {"If": ("then_branch", 0), "Loop": ("body", 1), "Scan": ("body", 0)}.get(op, ("", 0))
+        attribute, offset = _BRANCHES.get(op, ("", 0))
         child = self.children.get((index, attribute))
         if child is None or position + offset >= len(child.graph.output):
             return None
@@ -275,6 +312,7 @@ class View:
         self.model = model
         self.folder = folder
         self.scopes: list[Scope] = []
+        self._paths: Counter[str] = Counter()
         self.main = self._add(model.graph, "", None)
         self.functions: dict[tuple[str, str, str], Scope] = {}
         for function in model.functions:
@@ -288,6 +326,7 @@ class View:
         self._pending_arguments: set[tuple[int, int]] = set()
 
     def _add(self, graph: GraphProto | FunctionProto, path: str, parent: Scope | None, frozen: str = "") -> Scope:
+        path = self._unique(path)
         scope = Scope(self, graph, path, parent, frozen)
         self.scopes.append(scope)
         for index, node in enumerate(scope.nodes):
@@ -296,6 +335,14 @@ class View:
                     inner = f"{path}/{node.name or f'{node.op_type}#{index}'}.{name}"
                     scope.children[index, name] = self._add(subgraph, inner, scope, frozen)
         return scope
+
+    def _unique(self, path: str) -> str:
+        """Return the path, numbered where an earlier scope has the same one: node names need not be unique."""
+        self._paths[path] += 1
+        while self._paths[path] > 1:
+            path = f"{path}#{self._paths[path]}"
+            self._paths[path] += 1
+        return path
 
     @cached_property
     def by_path(self) -> dict[str, Scope]:
@@ -334,18 +381,29 @@ class View:
 
         return read_external(tensor, self.folder)
 
+    def calls(self, function: FunctionProto) -> list[tuple[Scope, NodeProto]]:
+        """Return every node that calls a local function, with its scope."""
+        return self._calls.get((plain(function.domain), function.name, function.overload), [])
+
+    @cached_property
+    def _calls(self) -> dict[tuple[str, str, str], list[tuple[Scope, NodeProto]]]:
+        found: dict[tuple[str, str, str], list[tuple[Scope, NodeProto]]] = {key: [] for key in self.functions}
+        for scope in self.scopes:
+            for node in scope.nodes:
+                key = (plain(node.domain), node.op_type, node.overload)
+                if key in found:
+                    found[key].append((scope, node))
+        return found
+
     def argument_type(self, function: FunctionProto, position: int) -> int:
         """Return the element type that every call of a local function passes at `position`, 0 where they differ."""
         key = (id(function), position)
         if key in self._pending_arguments:
             return 0
         self._pending_arguments.add(key)
-        wanted = (function.name, plain(function.domain), function.overload)
         types = {
             scope.elem_type(node.input[position]) if position < len(node.input) else 0
-            for scope in self.scopes
-            for node in scope.nodes
-            if (node.op_type, plain(node.domain), node.overload) == wanted
+            for scope, node in self.calls(function)
         }
         self._pending_arguments.discard(key)
         return types.pop() if len(types) == 1 else 0
@@ -370,6 +428,13 @@ def subgraphs(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
             yield attribute.name, attribute.g
         elif attribute.type == AttributeProto.GRAPHS:
             yield from ((f"{attribute.name}[{number}]", graph) for number, graph in enumerate(attribute.graphs))
+
+
+@cache
+def _first_input_rules(op: str, opset: int) -> bool:
+    """Tell whether the op's first output has the element type of its first input."""
+    rules = type_rules(op, opset, "")
+    return bool(rules) and rules[0] == TypeRule(0, 0) and op not in _FROM_ATTRIBUTE and op not in _BRANCHES
 
 
 def _constant_of(node: NodeProto) -> NDArray[Any] | None:

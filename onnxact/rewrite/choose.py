@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
-from onnxact.activation.expr import TRUE, Call, ops, parameters, size, text, varies, walk
+from onnxact.activation.expr import TRUE, Call, Expr, ops, parameters, size, text, varies, walk
 from onnxact.activation.forms import lowered
 from onnxact.activation.numeric import holds
 from onnxact.activation.primitives import PRIMITIVES
@@ -128,9 +128,18 @@ def obstacle(form: Form, bound: Parameters, setting: Setting) -> str:
         return f"holds when {text(form.when)}, and the parameter is not a constant"
     if values is not None and not holds(form.when, values):
         return f"holds when {text(form.when)}"
-    return attribute_obstacle(form.expr, bound, setting.opset) or reference_obstacle(
-        form.expr, bound, setting.opset, setting.dtype
+    return (
+        _shape_obstacle(form.expr, setting.opset)
+        or attribute_obstacle(form.expr, bound, setting.opset)
+        or reference_obstacle(form.expr, bound, setting.opset, setting.dtype)
     )
+
+
+def _shape_obstacle(expr: Expr, opset: int) -> str:
+    """Return which op would need two shapes to be one; empty for none (ONNX changelog: Max-8, Min-8 broadcast)."""
+    calls = [e for e in walk(expr) if isinstance(e, Call) and varies(e) and e.op in ("Max", "Min")]
+    unlike = [call.op for call in calls if not all(map(varies, call.args))]
+    return f"{unlike[0]} of x and a constant needs opset 8" if unlike and opset < 8 else ""
 
 
 def is_exact(form: Form, bound: Parameters, dtype: str) -> bool:

@@ -11,8 +11,9 @@ from onnxact.activation.numeric import rounded
 from onnxact.errors import UsageError
 from onnxact.model.view import View
 from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, obstacle, unavailable
-from onnxact.rewrite.draft import Change, Draft, Drafter, metadata
+from onnxact.rewrite.draft import Change, Draft, Drafter, Recorder
 from onnxact.rewrite.find import find
+from onnxact.rewrite.recorded import records
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Site
 
@@ -39,22 +40,43 @@ def plan(
     _check_form(form, selection)
     permitted = known_ops(allowed) if allowed is not None else None
     drafter = Drafter(view)
-    for site in find(view, trees=False).sites:
+    recorder = Recorder()
+    decided: dict[tuple[str, int, str | None, int], tuple[Choice, str]] = {}
+    recorded = _recorded(view)
+    found = find(view, trees=False)
+    for site in found.sites:
         activation = ACTIVATIONS[site.activation]
         if not selection.takes(site) or _stays(activation, form, permitted):
             continue
-        setting = Setting(site.scope.opset, site.dtype or "", permitted, allow_inexact)
-        reason = _unfit(site)
+        reason = recorded.get((site.scope.path, site.root)) or _unfit(site)
         if reason:
             drafter.skip(site, reason)
             continue
-        choice = _named(activation, form, site, setting) if form else choose(activation, site.parameters, setting)
+        kind = (site.activation, id(site.parameters), site.dtype, site.scope.opset)
+        if kind not in decided:
+            setting = Setting(site.scope.opset, site.dtype or "", permitted, allow_inexact)
+            choice = _named(activation, form, site, setting) if form else choose(activation, site.parameters, setting)
+            decided[kind] = choice, _note(site, choice)
+        choice, note = decided[kind]
         if choice.form is None:
             drafter.skip(site, f"no form of {activation.spelled} fits: {choice.reasons}")
             continue
-        change = Change(site, site.activation, choice.name, site.parameters, choice.exact, _note(site, choice))
-        drafter.write(change, choice.form.expr, metadata(site, choice.name, keep=keep_provenance))
+        change = Change(site, site.activation, choice.name, site.parameters, choice.exact, note)
+        drafter.write(change, choice.form.expr, recorder.text(site, choice.name) if keep_provenance else None)
+    looked_for = [n for n, row in ACTIVATIONS.items() if selection.wants(n) and not _stays(row, form, permitted)]
+    drafter.skips.extend(skip for skip in found.like(looked_for) if selection.reaches(skip.node, skip.scope))
     return drafter.finish()
+
+
+def _recorded(view: View) -> dict[tuple[str, int], str]:
+    """Return the nodes of the sites that were decomposed before, with the reason to leave them alone."""
+    return {
+        (scope.path, index): f"is part of a {record.before.activation} that was decomposed before; fuse it first"
+        for scope in view.scopes
+        for record in records(scope)
+        if record.site is not None
+        for index in record.site.nodes
+    }
 
 
 def _check_form(form: str | None, selection: Selection) -> None:

@@ -12,7 +12,7 @@ from onnxact.model import provenance
 from onnxact.model.edit import Edit, NewNode, Plan, Skip
 from onnxact.model.naming import Names
 from onnxact.model.view import PASSES_CONSTANTS, Scope, View
-from onnxact.rewrite.emit import Constants, emit
+from onnxact.rewrite.emit import Emitter
 from onnxact.rewrite.site import Parameters, Site, plain
 
 
@@ -51,8 +51,7 @@ class Drafter:
     """Collects replacements and turns them into one plan. The view is only read."""
 
     def __init__(self, view: View) -> None:
-        self.names = Names(view)
-        self.constants = Constants(self.names)
+        self.emitter = Emitter(Names(view))
         self.edits: list[Edit] = []
         self.changes: list[Change] = []
         self.skips: list[Skip] = []
@@ -64,7 +63,7 @@ class Drafter:
 
     def write(self, change: Change, expr: Expr, metadata: str | None = None) -> None:
         """Replace the site's nodes by those that compute `expr`."""
-        emitted = emit(change.site, expr, change.parameters, self.constants, self.names)
+        emitted = self.emitter.emit(change.site, expr, change.parameters)
         self._add(change, emitted.replacement, emitted.new, metadata, emitted.truth_values)
 
     def restore(self, change: Change, op: NodeProto) -> None:
@@ -81,34 +80,39 @@ class Drafter:
         truth_values: frozenset[str],
     ) -> None:
         site = change.site
-        removed = tuple(index for index in site.nodes if index != site.root)
+        removed = tuple(index for index in site.nodes if index != site.root) if len(site.nodes) > 1 else ()
         self.edits.append(Edit(site.scope.path, site.root, replacement, new, removed, (), metadata, truth_values))
         self.changes.append(change)
         self.sites.append(site)
 
     def finish(self) -> Draft:
-        """Return the draft. Constants that only replaced nodes read go with them."""
-        edits = [edit._replace(dead_constants=dead) for edit, dead in zip(self.edits, self._dead(), strict=True)]
-        return Draft(Plan(tuple(edits), tuple(self.skips), tuple(self.constants.made)), tuple(self.changes))
+        """Return the draft. Constants that only replaced nodes read go with them, where nothing records the node."""
+        losing = [
+            number
+            for number, (edit, site) in enumerate(zip(self.edits, self.sites, strict=True))
+            if not edit.provenance and (len(site.nodes) > 1 or len(site.scope.nodes[site.root].input) > 1)
+        ]
+        if losing:
+            self._drop_dead_constants(losing)
+        return Draft(
+            Plan(tuple(self.edits), tuple(self.skips), tuple(self.emitter.constants.made)), tuple(self.changes)
+        )
 
-    def _dead(self) -> Iterable[tuple[str, ...]]:
-        """Yield for every edit the constants that nothing reads any more, each with one edit only."""
+    def _drop_dead_constants(self, losing: list[int]) -> None:
+        """Name in each edit the constants that nothing reads any more, each once."""
         gone: dict[str, set[int]] = {}
         kept: dict[str, set[str]] = {}
-        for edit, site in zip(self.edits, self.sites, strict=True):
-            if len(site.nodes) > 1 or len(site.scope.nodes[site.root].input) > 1:
-                gone.setdefault(edit.scope, set()).update(site.nodes)
+        for number in losing:
+            gone.setdefault(self.edits[number].scope, set()).update(self.sites[number].nodes)
+        for edit in self.edits:
             kept.setdefault(edit.scope, set()).update(edit.replacement.inputs, *(new.inputs for new in edit.new))
-        done: dict[str, set[str]] = {}
-        for edit, site in zip(self.edits, self.sites, strict=True):
-            if edit.provenance:
-                yield ()
-                continue
-            seen = done.setdefault(edit.scope, set())
-            nodes = gone.get(edit.scope, set())
-            names = [name for index in site.nodes for name in site.scope.nodes[index].input] if nodes else []
-            dead = [n for n in dict.fromkeys(names) if _unread(site.scope, n, nodes, kept[edit.scope])]
-            yield tuple(_with_origins(site.scope, [n for n in dead if n not in seen], nodes, seen))
+        seen: dict[str, set[str]] = {path: set() for path in gone}
+        for number in losing:
+            scope, path = self.sites[number].scope, self.edits[number].scope
+            names = dict.fromkeys(n for index in self.sites[number].nodes for n in scope.nodes[index].input)
+            dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept[path])]
+            ends = tuple(_with_origins(scope, dead, gone[path], seen[path]))
+            self.edits[number] = self.edits[number]._replace(dead_constants=ends)
 
 
 def _unread(scope: Scope, name: str, nodes: set[int], kept: set[str]) -> bool:
@@ -139,6 +143,18 @@ def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str]
             yield from _with_origins(scope, origins, nodes, seen)
 
 
-def metadata(site: Site, form: str, *, keep: bool) -> str | None:
-    """Return the provenance text of a site that is about to be decomposed, or None where it is not wanted."""
-    return provenance.encode(site.activation, form, site.scope.nodes[site.root]) if keep else None
+class Recorder:
+    """Writes the provenance of sites that are about to be decomposed; equal nodes share a text."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, int, str], str] = {}
+
+    def text(self, site: Site, form: str) -> str:
+        """Return the metadata text for a site that becomes `form`."""
+        node = site.scope.nodes[site.root]
+        if len(node.input) != 1:
+            return provenance.encode(site.activation, form, node)
+        key = (form, id(site.parameters), node.domain)
+        if key not in self._texts:
+            self._texts[key] = provenance.encode(site.activation, form, node)
+        return self._texts[key]

@@ -9,12 +9,11 @@ A tensor that the model already has (a slope) is used as it is. Equal subterms a
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import AttributeProto, TensorProto, helper
+from onnx import AttributeProto
 
 from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, parameters, varies, walk
 from onnxact.activation.numeric import FLOATS, fold, rounded
@@ -81,44 +80,82 @@ class _Step(NamedTuple):
     attributes: tuple[tuple[str, Any], ...]
 
 
+class _Recipe(NamedTuple):
+    """The steps of a form with its constants named: everything that sites of one kind in one scope share."""
+
+    steps: tuple[_Step, ...]
+    attributes: tuple[list[tuple[str, Any] | AttributeProto], ...]
+    unit: bool
+    has_constants: bool
+    of: tuple[Expr, Parameters]
+    """Held so that the identities by which recipes are found stay taken."""
+
+
 _X = Variable("x")
 
 
-def emit(site: Site, expr: Expr, bound: Parameters, constants: Constants, names: Names) -> Emitted:
-    """Return the nodes that compute `expr` of the site's input into the site's output."""
-    steps = _steps_for(site, expr, bound)
-    outputs: list[str] = []
-    new: list[NewNode] = []
-    stem = site.node or site.output
-    for step in steps[:-1]:
-        label = step.op.lower()
-        output = names.fresh(f"{site.output}_{label}")
-        name = output if stem == site.output else names.fresh(f"{stem}_{label}")
-        inputs = _inputs(step, site, outputs, constants)
-        new.append(NewNode(step.op, inputs, (output,), name, _attributes(step)))
-        outputs.append(output)
-    last = steps[-1]
-    truths = frozenset(output for output, step in zip(outputs, steps[:-1], strict=True) if step.op in _CONDITIONS)
-    replacement = NewNode(last.op, _inputs(last, site, outputs, constants), (), "", _attributes(last))
-    return Emitted(tuple(new), replacement, truths)
+class Emitter:
+    """Writes forms into one model. What sites of one kind share is worked out once."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.constants = Constants(names)
+        self._recipes: dict[tuple[int, int, str | None, str], _Recipe] = {}
+
+    def emit(self, site: Site, expr: Expr, bound: Parameters) -> Emitted:
+        """Return the nodes that compute `expr` of the site's input into the site's output."""
+        recipe = self._recipe(site, expr, bound)
+        value = site.input
+        outputs: list[str] = []
+        new: list[NewNode] = []
+        truths: list[str] = []
+        for (op, operands, _), attributes in zip(recipe.steps[:-1], recipe.attributes, strict=False):
+            output = self.names.fresh(f"{site.output}_{op.lower()}")
+            new.append(NewNode(op, _inputs(operands, value, outputs), (output,), output, attributes))
+            outputs.append(output)
+            if op in _CONDITIONS:
+                truths.append(output)
+        op, operands, _ = recipe.steps[-1]
+        replacement = NewNode(op, _inputs(operands, value, outputs), (), "", recipe.attributes[-1])
+        return Emitted(tuple(new), replacement, frozenset(truths))
+
+    def _recipe(self, site: Site, expr: Expr, bound: Parameters) -> _Recipe:
+        key = (id(expr), id(bound), site.dtype, site.scope.path)
+        recipe = self._recipes.get(key)
+        if recipe is None or (recipe.has_constants and self._unit(site) != recipe.unit):
+            recipe = self._compiled(site, expr, bound)
+            self._recipes[key] = recipe
+        return recipe
+
+    def _unit(self, site: Site) -> bool:
+        """Tell whether scalar constants have shape [1] here: where x is known to have a dimension."""
+        return bool(site.scope.shape(site.input))
+
+    def _compiled(self, site: Site, expr: Expr, bound: Parameters) -> _Recipe:
+        steps = _Compiler(site.scope.opset, site.dtype or "float32", bound, unit=False).run(expr)
+        constants = any(isinstance(operand, np.ndarray) for step in steps for operand in step.operands)
+        unit = constants and self._unit(site)
+        if unit:
+            steps = _Compiler(site.scope.opset, site.dtype or "float32", bound, unit=True).run(expr)
+        named = tuple(step._replace(operands=self._named(site, step.operands)) for step in steps)
+        return _Recipe(named, tuple(map(_attributes, steps)), unit, constants, (expr, bound))
+
+    def _named(self, site: Site, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        named = [self._operand(site, operand) for operand in operands]
+        while named and isinstance(named[-1], str) and not named[-1]:
+            named.pop()
+        return tuple(named)
+
+    def _operand(self, site: Site, operand: Any) -> Any:
+        if isinstance(operand, np.ndarray):
+            return self.constants.name(site, operand)
+        if isinstance(operand, Reference):
+            return self.constants.reference(site, operand.attribute)
+        return operand
 
 
-def _inputs(step: _Step, site: Site, outputs: list[str], constants: Constants) -> tuple[str, ...]:
-    inputs = []
-    for operand in step.operands:
-        if operand is _X:
-            inputs.append(site.input)
-        elif isinstance(operand, int):
-            inputs.append(outputs[operand])
-        elif isinstance(operand, np.ndarray):
-            inputs.append(constants.name(site, operand))
-        elif isinstance(operand, Reference):
-            inputs.append(constants.reference(site, operand.attribute))
-        else:
-            inputs.append(operand)
-    while inputs and not inputs[-1]:
-        inputs.pop()
-    return tuple(inputs)
+def _inputs(operands: tuple[Any, ...], value: str, outputs: list[str]) -> tuple[str, ...]:
+    return tuple([o if o.__class__ is str else value if o is _X else outputs[o] for o in operands])
 
 
 def _attributes(step: _Step) -> list[tuple[str, Any] | AttributeProto]:
@@ -131,26 +168,10 @@ def _attributes(step: _Step) -> list[tuple[str, Any] | AttributeProto]:
     return found
 
 
-def _steps_for(site: Site, expr: Expr, bound: Parameters) -> tuple[_Step, ...]:
-    """Return the steps of a form, made once for all sites that share dtype, opset, rank class and plain parameters."""
-    shape = site.scope.shape(site.input)
-    unit = bool(shape)
-    if any(isinstance(value, (Tensor, Dynamic, Reference)) for value in bound.values()):
-        return _Compiler(site.scope.opset, site.dtype or "float32", bound, unit).run(expr)
-    return _shared_steps(expr, tuple(bound.items()), site.scope.opset, site.dtype or "float32", unit)
-
-
-@cache
-def _shared_steps(
-    expr: Expr, bound: tuple[tuple[str, Any], ...], opset: int, dtype: str, unit: bool
-) -> tuple[_Step, ...]:
-    return _Compiler(opset, dtype, dict(bound), unit).run(expr)
-
-
 class _Compiler:
     """Turns one term into steps; `unit`: scalar constants have shape [1], which is right where x has a dimension."""
 
-    def __init__(self, opset: int, dtype: str, bound: Parameters, unit: bool) -> None:
+    def __init__(self, opset: int, dtype: str, bound: Parameters, *, unit: bool) -> None:
         self.opset = opset
         self.dtype = dtype
         self.bound = bound
@@ -205,7 +226,8 @@ class _Compiler:
             if name in stated:
                 attributes += self._attribute(expr, name, arg)
             else:
-                operands.append("" if self._left_out(expr, arg) else self.operand(arg))
+                operand = "" if self._left_out(expr, arg) else self.operand(arg)
+                operands.append(_without_dimensions(operand) if expr.op == "Clip" else operand)
         if expr.op == "Cast":
             attributes.append(("to", int(ELEM_TYPES[self.dtype])))
         return _Step(expr.op, tuple(operands), tuple(attributes))
@@ -227,6 +249,11 @@ class _Compiler:
             return []
         value = np.asarray(fold(arg, known(self._needed(arg)) or {}), np.float64)
         return [(name, float(np.float32(value.reshape(-1)[0])))]
+
+
+def _without_dimensions(operand: Any) -> Any:
+    """Return a constant as Clip takes its bounds: "must be a scalar (tensor of empty shape)" (ONNX Clip-13)."""
+    return operand.reshape(()) if isinstance(operand, np.ndarray) and operand.size == 1 else operand
 
 
 def attribute_obstacle(expr: Expr, bound: Parameters, opset: int) -> str:
@@ -254,17 +281,13 @@ def _obstacle(op: str, name: str, arg: Expr, bound: Parameters) -> str:
 
 def reference_obstacle(expr: Expr, bound: Parameters, opset: int, dtype: str) -> str:
     """Return why a function's attribute cannot become an operand; empty where it can."""
-    if not any(isinstance(bound[name], Reference) for name in parameters(expr)):
+    references = [value for name in parameters(expr) if isinstance(value := bound[name], Reference)]
+    if not references:
         return ""
+    if missing := [reference.attribute for reference in references if not reference.always]:
+        return f"the parameter is attribute {missing[0]!r} of the function, which not every call of it states"
     if dtype != "float32":
         return f"the parameter is an attribute of the function, and only float32 can take its value, not {dtype}"
     if opset < _CONSTANT_BY_REFERENCE:
         return "the parameter is an attribute of the function, whose value a Constant can take from opset 12"
     return ""
-
-
-def constant_tensor(name: str, value: NDArray[Any]) -> TensorProto:
-    """Return the value as a tensor with raw data."""
-    return helper.make_tensor(
-        name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape, value.tobytes(), raw=True
-    )

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from onnx import NodeProto
 
 from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, size
@@ -27,6 +29,11 @@ class Found(NamedTuple):
     sites: list[Site]
     skips: list[Skip]
 
+    def like(self, activations: Iterable[str]) -> list[Skip]:
+        """Return the skips of what almost was one of these activations."""
+        beginnings = tuple(f"looks like {name} (" for name in activations)
+        return [skip for skip in self.skips if skip.reason.startswith(beginnings)]
+
 
 class Pattern(NamedTuple):
     """One form, or one with its outermost op computed another way, as something to look for."""
@@ -36,6 +43,12 @@ class Pattern(NamedTuple):
     form: Form
     root: str
     size: int
+
+    @property
+    def is_plain_op(self) -> bool:
+        """Whether every node of this op is meant, whatever its operands are."""
+        expr = self.form.expr
+        return self.name == "op" and isinstance(expr, Call) and not any(isinstance(a, Literal) for a in expr.args)
 
 
 @cache
@@ -73,58 +86,55 @@ def find(view: View, given: Mapping[str, Bound] | None = None, *, trees: bool = 
     for scope in view.scopes:
         sites, skips = _in_scope(scope, given or {}, trees)
         if scope.frozen:
-            skips = [Skip(scope.path, site.node, scope.frozen) for site in sites]
+            skips = [_frozen(site) for site in sites]
             sites = []
         found.sites.extend(sites)
         found.skips.extend(skips)
     return found
 
 
+def _frozen(site: Site) -> Skip:
+    reason = f"looks like {site.activation} ({site.form}), but {site.scope.frozen}"
+    return Skip(site.scope.path, site.node, reason)
+
+
 def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) -> Found:
-    op_types = scope.op_types
-    by_root = _relevant(frozenset(op_types), look_for_trees)
-    single: dict[str, Site] = {}
+    by_root = _relevant(frozenset(scope.op_types), look_for_trees)
+    alike: dict[Any, Site] = {}
     trees: list[Site] = []
-    plain_sites: list[Site] = []
+    single: list[Site] = []
     skips: list[Skip] = []
-    for index, op in enumerate(op_types):
+    for index, op in enumerate(scope.op_types):
         candidates = by_root.get(op)
         if candidates is None:
             continue
         node = scope.nodes[index]
         if node.domain and plain(node.domain):
             continue
-        if len(candidates) == 1 and candidates[0].size == 1 and not node.attribute and len(node.input) == 1:
-            site = _like(single.get(op), scope, index)
-            if site is None:
-                site = _first_site(scope, candidates, index, given, skips)
-                if site is not None:
-                    single[op] = site
-        else:
-            site = _first_site(scope, candidates, index, given, skips)
-        if site is not None:
-            (plain_sites if len(site.nodes) == 1 else trees).append(site)
-    return Found(_disjoint(trees, plain_sites), skips)
+        key = _likeness(op, node) if candidates[0].size == 1 else None
+        model = alike.get(key) if key else None
+        site = _like(model, scope, index, node) if model else _first_site(scope, candidates, index, given, skips)
+        if site is None:
+            continue
+        if key:
+            alike.setdefault(key, site)
+        (single if len(site.nodes) == 1 else trees).append(site)
+    return Found(_disjoint(trees, single), skips)
 
 
-def _like(site: Site | None, scope: Scope, index: int) -> Site | None:
-    """Return the site of another node of the same op, also with one input and no attributes."""
-    if site is None:
+def _likeness(op: str, node: NodeProto) -> Any:
+    """Return what nodes of one op with x as their only input have in common, None for a node with more inputs."""
+    if len(node.input) != 1:
         return None
-    node = scope.nodes[index]
-    value, output = node.input[0], node.output[0]
-    return Site(
-        scope,
-        index,
-        node.name,
-        value,
-        output,
-        site.activation,
-        site.form,
-        site.parameters,
-        scope.dtype(output),
-        (index,),
-    )
+    return (op, *(attribute.SerializeToString() for attribute in node.attribute)) if node.attribute else op
+
+
+def _like(site: Site, scope: Scope, index: int, node: NodeProto) -> Site:
+    """Return the site at another node of the same likeness."""
+    output = node.output[0]
+    _, _, _, _, _, activation, form, parameters, _, _ = site
+    dtype = scope.dtype(output)
+    return Site(scope, index, node.name, node.input[0], output, activation, form, parameters, dtype, (index,))
 
 
 @cache
@@ -190,7 +200,7 @@ def site_of(
         return None, ""
     solved = solve(pattern.activation, pattern.form, match.equations, given)
     if solved.reason:
-        return None, solved.reason if solved.near else ""
+        return None, solved.reason if solved.near or pattern.is_plain_op else ""
     reader = _read_elsewhere(scope, index, match.nodes)
     if reader:
         return None, reader
@@ -222,7 +232,7 @@ def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
 def _misfit(scope: Scope, match: Match, pattern: Pattern) -> str:
     """Return why a constant's shape changes the result's shape, so that the tree is not elementwise in x."""
     constants = [bound for _, bound in match.equations if isinstance(bound, Tensor) and bound.value.ndim]
-    if not constants or (pattern.size == 1 and pattern.activation.name != "relu"):
+    if not constants or pattern.name == "op":
         return ""
     shape = scope.shape(match.x or "") or scope.shape(match.x or "", infer=True)
     for bound in constants:

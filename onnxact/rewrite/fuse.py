@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from onnxact.activation.catalog import ACTIVATIONS
-from onnxact.activation.forms import find_activation, find_form
-from onnxact.errors import UsageError
-from onnxact.model import provenance
 from onnxact.model.edit import Skip
+from onnxact.model.provenance import Provenance
 from onnxact.model.view import Scope, View
 from onnxact.rewrite.choose import is_exact, unavailable
 from onnxact.rewrite.decompose import describe_dtype
 from onnxact.rewrite.draft import Change, Draft, Drafter
 from onnxact.rewrite.emit import attribute_obstacle
-from onnxact.rewrite.find import Pattern, find, site_of
-from onnxact.rewrite.match import matches, op_parameters
+from onnxact.rewrite.find import find
+from onnxact.rewrite.recorded import form_of, records
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Bound, Site
 
@@ -36,10 +34,11 @@ def plan(
     restored: set[tuple[str, int]] = set()
     for scope in view.scopes:
         if not scope.frozen:
-            for change, before in _decomposed(scope, drafter):
-                if selection.takes(change.site):
-                    restored.update((scope.path, index) for index in change.site.nodes)
-                    drafter.restore(change, before.op)
+            for site, before in _decomposed(scope, drafter):
+                if selection.takes(site):
+                    restored.update((scope.path, index) for index in site.nodes)
+                    exact = is_exact(form_of(before), site.parameters, site.dtype or "")
+                    drafter.restore(Change(site, site.activation, "op", site.parameters, exact), before.op)
     found = find(view, given)
     for site in found.sites:
         if site.form == "op" or not selection.takes(site):
@@ -79,40 +78,11 @@ def _obstacle(site: Site) -> str:
     return reason or attribute_obstacle(form.expr, site.parameters, site.scope.opset)
 
 
-def _decomposed(scope: Scope, drafter: Drafter) -> Iterator[tuple[Change, provenance.Provenance]]:
+def _decomposed(scope: Scope, drafter: Drafter) -> Iterator[tuple[Site, Provenance]]:
     """Yield the sites that still are what their provenance says."""
-    for index, node in enumerate(scope.nodes):
-        if not node.metadata_props:
-            continue
-        before = provenance.read(node)
-        if before is None:
-            continue
-        site, reason = _as_recorded(scope, index, before)
-        if site is None:
-            drafter.skips.append(Skip(scope.path, node.name, f"was decomposed by onnxact, but changed since: {reason}"))
-            continue
-        exact = is_exact(find_form(find_activation(before.activation), before.form), site.parameters, site.dtype or "")
-        yield Change(site, site.activation, "op", site.parameters, exact), before
-
-
-def _as_recorded(scope: Scope, index: int, before: provenance.Provenance) -> tuple[Site | None, str]:
-    try:
-        activation = find_activation(before.activation)
-        form = find_form(activation, before.form)
-    except UsageError as error:
-        return None, str(error)
-    native = activation.native
-    op = type(before.op)()
-    op.CopyFrom(before.op)
-    op.input.insert(0, "x")
-    bound = op_parameters(scope, native, op) if native is not None else None
-    if bound is None:
-        return None, "its record is damaged"
-    pattern = Pattern(activation, before.form, form, scope.nodes[index].op_type, 2)
-    reason = "its nodes do not compute that form any more"
-    for match in matches(scope, form.expr, index):
-        site, why = site_of(scope, pattern, index, match, bound, recorded=True)
-        if site is not None:
-            return site, ""
-        reason = why or reason
-    return None, reason
+    for record in records(scope):
+        if record.site is None:
+            reason = f"was decomposed by onnxact, but changed since: {record.reason}"
+            drafter.skips.append(Skip(scope.path, scope.nodes[record.root].name, reason))
+        else:
+            yield record.site, record.before

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx import AttributeProto, NodeProto
 
-from onnxact.activation.expr import Call, Expr, Parameter, Variable, varies
+from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, varies
 from onnxact.activation.forms import alternatives
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
@@ -80,7 +80,11 @@ def _computed(scope: Scope, name: str) -> Dynamic | Reference:
     index = scope.producers.get(name)
     node = scope.nodes[index] if index is not None else NodeProto()
     references = [attribute.ref_attr_name for attribute in node.attribute if node.op_type == "Constant"]
-    return Reference(references[0]) if references and references[0] else Dynamic(name)
+    return _reference(scope, references[0]) if references and references[0] else Dynamic(name)
+
+
+def _reference(scope: Scope, attribute: str) -> Reference:
+    return Reference(attribute, scope.states_always(attribute))
 
 
 def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[str]) -> Iterator[Match]:
@@ -125,17 +129,27 @@ class _Input(NamedTuple):
 
 
 def op_parameters(scope: Scope, native: Call, node: NodeProto) -> dict[str, Bound] | None:
-    """Return what a native op's node binds its activation's parameters to, None for another op."""
+    """Return what a native op's node binds its activation's parameters to, None for another op or other literals."""
     operands = _operands(scope, native, node) if node.op_type == native.op else None
     if operands is None:
         return None
     bound: dict[str, Bound] = {}
     for arg, operand in zip(native.args, operands, strict=True):
+        stands = _bound(scope, operand) if isinstance(operand, _Input) else operand
         if isinstance(arg, Parameter):
-            value = scope.constant(operand.name) if isinstance(operand, _Input) else None
-            named = Dynamic(operand.name) if value is None and isinstance(operand, _Input) else operand
-            bound[arg.name] = Tensor(operand.name, value) if value is not None else named
+            bound[arg.name] = stands
+        elif isinstance(arg, Literal) and not _equal(stands, arg.value):
+            return None
     return bound
+
+
+def _bound(scope: Scope, operand: _Input) -> Tensor | Dynamic:
+    value = scope.constant(operand.name)
+    return Dynamic(operand.name) if value is None else Tensor(operand.name, value)
+
+
+def _equal(bound: Any, literal: float | str) -> bool:
+    return bool(np.all(bound.value == literal)) if isinstance(bound, Tensor) else bool(bound == literal)
 
 
 def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
@@ -146,7 +160,7 @@ def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
     operands: list[Any] = []
     for name in PRIMITIVES[expr.op].operands[: len(expr.args)]:
         if name in defaults or name in stated:
-            operands.append(_attribute(expr.op, name, stated.get(name), defaults.get(name)))
+            operands.append(_attribute(scope, expr.op, name, stated.get(name), defaults.get(name)))
         else:
             value = next(inputs, "")
             operands.append(_Input(value) if value else _omitted(expr.op, name))
@@ -155,9 +169,9 @@ def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
     return operands
 
 
-def _attribute(op: str, name: str, stated: AttributeProto | None, default: Any) -> Bound | None:
+def _attribute(scope: Scope, op: str, name: str, stated: AttributeProto | None, default: Any) -> Bound | None:
     if stated is not None and stated.ref_attr_name:
-        return Reference(stated.ref_attr_name)
+        return _reference(scope, stated.ref_attr_name)
     value = default if stated is None else (stated.f if stated.type == AttributeProto.FLOAT else stated.s)
     if isinstance(value, bytes):
         return value.decode()

@@ -33,9 +33,17 @@ class Selection:
 
     def takes(self, site: Site) -> bool:
         """Tell whether the verb is asked to work on this site."""
-        places = (site.node, site.scope.path)
-        if self.activations and site.activation not in self.names:
-            return False
+        return self.wants(site.activation) and self.reaches(site.node, site.scope.path)
+
+    def wants(self, activation: str) -> bool:
+        """Tell whether the verb is asked to work on this activation."""
+        return not self.activations or activation in self.names
+
+    def reaches(self, node: str, scope: str) -> bool:
+        """Tell whether the verb is asked to work on a node of this name in this scope."""
+        if not (self.include or self.exclude):
+            return True
+        places = (node, scope)
         if self.include and not any(_found(expression, places) for expression in self.include):
             return False
         return not any(_found(expression, places) for expression in self.exclude)

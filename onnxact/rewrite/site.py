@@ -25,9 +25,14 @@ class Dynamic(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A parameter that a local function takes from its caller: the attribute's name."""
+    """A parameter that a local function takes from its caller: the attribute's name.
+
+    always: whether it has a value at every call. Where a call leaves it out, an op's own default holds, which only
+    the op itself can say.
+    """
 
     attribute: str
+    always: bool = True
 
 
 Bound = float | str | Tensor | Dynamic | Reference

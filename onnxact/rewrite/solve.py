@@ -66,6 +66,8 @@ def _bind(found: dict[str, Bound], name: str, bound: Bound, activation: Activati
     is_tensor = next(param.tensor for param in activation.params if param.name == name)
     if isinstance(bound, Tensor) and not is_tensor and not _uniform(bound.value):
         return False
+    if isinstance(bound, Tensor) and not is_tensor and bound.value.ndim:
+        bound = Tensor("", bound.value.reshape(-1)[:1].reshape(()))  # Clip's bounds have no dimensions
     if name not in found:
         found[name] = bound
         return True

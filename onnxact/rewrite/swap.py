@@ -24,7 +24,7 @@ from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
 from onnxact.rewrite.draft import Change, Draft, Drafter
 from onnxact.rewrite.find import find
 from onnxact.rewrite.select import EVERYTHING, Selection
-from onnxact.rewrite.site import Bound, Site, Tensor, known
+from onnxact.rewrite.site import Bound, Parameters, Site, Tensor, known
 
 Slopes = float | NDArray[Any] | Mapping[str, NDArray[Any]]
 """One number, one tensor for every site, or a tensor for each site by the name of its node or output."""
@@ -57,7 +57,7 @@ def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = Fal
         activation
     ):
         raise UsageError(f"{activation.spelled} takes one number, not one for each channel; use --to prelu")
-    numbers = {name: value for name, value in full.items() if isinstance(value, float)}
+    numbers = {name: float(value) for name, value in full.items() if isinstance(value, (float, int, np.number))}
     _check_domain(activation, numbers)
     return Target(activation, full, per_channel, channel_axis)
 
@@ -74,9 +74,9 @@ def _check_value(activation: Activation, name: str, value: Slopes) -> None:
             raise UsageError(f"{name}: must be numbers, not {array.dtype}")
         wide = array.astype(np.float64)
         with np.errstate(over="ignore"):
-            finite = np.all(np.isfinite(wide.astype(np.float32)))
-        if not finite and not (bounds and not math.isnan(float(wide))):
-            raise UsageError(f"{name}: must be a finite float32 number, not {float(wide.reshape(-1)[0]):g}")
+            finite = np.isfinite(wide.astype(np.float32))
+        if not np.all(finite) and not (bounds and not math.isnan(float(wide))):
+            raise UsageError(f"{name}: must be a finite float32 number, not {float(wide[~finite][0]):g}")
 
 
 def _check_domain(activation: Activation, numbers: dict[str, float]) -> None:
@@ -101,6 +101,7 @@ def plan(
     drafter = Drafter(view)
     found = find(view)
     quantised = any("QuantizeLinear" in scope.op_types for scope in view.scopes)
+    swapper = _Swapper(to, drafter)
     for site in found.sites:
         if site.activation != wanted or not selection.takes(site):
             continue
@@ -108,24 +109,37 @@ def plan(
         if reason:
             drafter.skip(site, reason)
         else:
-            _swap(site, to, drafter)
-    drafter.skips.extend(skip for skip in found.skips if f"like {wanted} " in skip.reason)
+            swapper.swap(site)
+    drafter.skips.extend(skip for skip in found.like([wanted]) if selection.reaches(skip.node, skip.scope))
     return drafter.finish()
 
 
-def _swap(site: Site, to: Target, drafter: Drafter) -> None:
-    parameters = _parameters_at(site, to)
-    if isinstance(parameters, str):
-        drafter.skip(site, parameters)
-        return
-    if site.activation == to.activation.name and known(site.parameters) == known(parameters):
-        drafter.skip(site, f"is {to.activation.spelled} with these parameters already")
-        return
-    name, form, reason = _written(site, to.activation, parameters)
-    if form is None:
-        drafter.skip(site, reason)
-        return
-    drafter.write(Change(site, to.activation.name, name, parameters), form.expr)
+class _Swapper:
+    """Swaps sites one by one; what sites of one kind share is decided once."""
+
+    def __init__(self, to: Target, drafter: Drafter) -> None:
+        self.to = to
+        self.drafter = drafter
+        self.shared = None if _has_tensor(to.activation) else _numbers(to)
+        self.decided: dict[tuple[int, str | None, int], tuple[str, Form | None, str]] = {}
+
+    def swap(self, site: Site) -> None:
+        """Write the new activation at one site, or skip it with the reason."""
+        parameters = _parameters_at(site, self.to) if self.shared is None else self.shared
+        if isinstance(parameters, str):
+            self.drafter.skip(site, parameters)
+            return
+        if site.activation == self.to.activation.name and _same(site.parameters, parameters):
+            self.drafter.skip(site, f"is {self.to.activation.spelled} with these parameters already")
+            return
+        kind = (id(parameters), site.dtype, site.scope.opset)
+        if parameters is not self.shared or kind not in self.decided:
+            self.decided[kind] = _written(site, self.to.activation, parameters)
+        name, form, reason = self.decided[kind]
+        if form is None:
+            self.drafter.skip(site, reason)
+        else:
+            self.drafter.write(Change(site, self.to.activation.name, name, parameters), form.expr, "")
 
 
 def _written(site: Site, activation: Activation, parameters: Mapping[str, Bound]) -> tuple[str, Form | None, str]:
@@ -172,7 +186,16 @@ def _clipped(site: Site) -> str:
     )
 
 
+def _same(mine: Parameters, wanted: Parameters) -> bool:
+    numbers, others = known(mine), known(wanted)
+    return numbers is not None and others is not None and all(np.array_equal(numbers[n], others[n]) for n in others)
+
+
 # Slopes
+
+
+def _numbers(to: Target) -> dict[str, Bound]:
+    return {param.name: _as_attribute(to.parameters[param.name]) for param in to.activation.params}
 
 
 def _parameters_at(site: Site, to: Target) -> dict[str, Bound] | str:
@@ -180,13 +203,10 @@ def _parameters_at(site: Site, to: Target) -> dict[str, Bound] | str:
     found: dict[str, Bound] = {}
     for param in to.activation.params:
         value = to.parameters[param.name]
-        if not param.tensor:
-            found[param.name] = _as_attribute(value)
-            continue
-        slope = _slope(site, value, to)
-        if isinstance(slope, str):
-            return slope
-        found[param.name] = slope
+        bound = _slope(site, value, to) if param.tensor else _as_attribute(value)
+        if isinstance(bound, str):
+            return bound
+        found[param.name] = bound
     return found
 
 

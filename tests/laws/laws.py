@@ -1,0 +1,276 @@
+"""The laws of DESIGN.md as functions: an experiment (one verb on one model) -> its violations, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto
+
+import onnxact
+from onnxact.activation.catalog import ACTIVATIONS
+from onnxact.api import Result
+from onnxact.model.edit import apply
+from onnxact.model.view import View
+from onnxact.rewrite import reference
+from tests.laws import runtime
+from tests.laws.differ import Named, all_names, differences
+
+Options = Mapping[str, Any]
+NATIVE_OPS = frozenset(row.native.op for row in ACTIVATIONS.values() if row.native is not None)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb with its options. `decomposes`: fuse undoes it; `keeps_meaning`: the outputs stay what they were."""
+
+    label: str
+    function: Callable[..., Result]
+    options: Options = field(default_factory=dict)
+    keeps_meaning: bool = True
+
+    def __call__(self, model: ModelProto | Path) -> Result:
+        return self.function(model, **self.options, dry_run=True)
+
+    @property
+    def decomposes(self) -> bool:
+        return self.function is onnxact.decompose
+
+
+def _decompose(label: str, **options: Any) -> Verb:
+    return Verb(label, onnxact.decompose, options)
+
+
+VERBS = {
+    verb.label: verb
+    for verb in (
+        Verb("swap-relu", onnxact.swap_relu, {"alpha": 0.2}, keeps_meaning=False),
+        Verb("swap-relu-prelu", onnxact.swap_relu, {"to": "prelu", "per_channel": True}, keeps_meaning=False),
+        Verb("swap-relu-gelu", onnxact.swap_relu, {"to": "gelu"}, keeps_meaning=False),
+        _decompose("decompose"),
+        _decompose("decompose-inexact", allow_inexact=True),
+        _decompose("decompose-ops", ops=("Mul", "Add", "Sub", "Abs", "Max", "Min", "Exp", "Log", "Div", "Neg", "Tanh")),
+        _decompose("decompose-mul-abs-add", form="mul-abs-add"),
+        _decompose("decompose-relu-neg", form="relu-neg"),
+        _decompose("decompose-where", form="where"),
+        Verb("fuse", onnxact.fuse),
+        Verb("fuse-every", onnxact.fuse, {"every": True}),
+    )
+}
+
+
+class Experiment:
+    """One verb on one model. `path` where the model has to be read from its file (external data)."""
+
+    def __init__(self, model: ModelProto, verb: Verb, path: Path | None = None) -> None:
+        self.before = model
+        self.verb = verb
+        self.path = path
+        self.folder = str(path.parent) if path else ""
+
+    @cached_property
+    def bytes_before(self) -> bytes:
+        return self.before.SerializeToString(deterministic=True)
+
+    @cached_property
+    def result(self) -> Result:
+        self.bytes_before  # noqa: B018 - taken before the verb can touch anything
+        return self.verb(self.path or self.before)
+
+    @property
+    def after(self) -> ModelProto:
+        return self.result.proto
+
+    @cached_property
+    def sites(self) -> dict[str, Named]:
+        """What the result says it has edited, by scope."""
+        named: dict[str, Named] = {}
+        for change in self.result.sites:
+            old = named.get(change.site.scope.path, Named())
+            named[change.site.scope.path] = Named(old.roots | {change.site.root}, old.nodes | set(change.site.nodes))
+        return named
+
+    @cached_property
+    def runnable(self) -> tuple[Any, str]:
+        return runtime.session(self.before, self.folder)
+
+    @cached_property
+    def rewritten(self) -> tuple[Any, str]:
+        return runtime.session(self.after, self.folder)
+
+
+def lossless(experiment: Experiment) -> Iterator[str]:
+    """Every message that no edit names keeps its bytes; the argument keeps all; nothing to do changes nothing."""
+    result = experiment.result
+    if experiment.before.SerializeToString(deterministic=True) != experiment.bytes_before:
+        yield "the argument was changed"
+    if not result.changed and experiment.after.SerializeToString(deterministic=True) != experiment.bytes_before:
+        yield "nothing was rewritten, and yet something changed"
+    yield from differences(experiment.before, experiment.after, experiment.sites)
+
+
+def names(experiment: Experiment) -> Iterator[str]:
+    """The interface and all node names stay; the site's last node keeps name and output; new names are new."""
+    before, after = experiment.before.graph, experiment.after.graph
+    for kind in ("input", "output"):
+        if [v.name for v in getattr(before, kind)] != [v.name for v in getattr(after, kind)]:
+            yield f"graph {kind}s changed"
+    old = set(all_names(experiment.before))
+    new = [name for name in _defined(experiment.after) if name not in old]
+    clashes = {name for name in new if new.count(name) > 1}
+    if clashes:
+        yield f"new names are used twice: {sorted(clashes)[:3]}"
+    for scope in View(experiment.after).scopes:
+        unnamed = [node.op_type for node in scope.nodes if not node.name and not old.intersection(node.output)]
+        if unnamed:
+            yield f"new nodes without a name: {unnamed[:3]}"
+
+
+def _defined(model: ModelProto) -> Iterator[str]:
+    for scope in View(model).scopes:
+        for node in scope.nodes:
+            yield from node.output
+        yield from scope.initializers
+
+
+def deterministic(experiment: Experiment) -> Iterator[str]:
+    """The same input and options give the same bytes and the same report."""
+    again = experiment.verb(experiment.path or experiment.before)
+    if again.proto.SerializeToString() != experiment.after.SerializeToString():
+        yield "a second run gave other bytes"
+    if str(again.to_json()) != str(experiment.result.to_json()):
+        yield "a second run gave another report"
+
+
+def round_trip(experiment: Experiment) -> Iterator[str]:
+    """fuse(decompose(m)) == m, byte for byte."""
+    if not experiment.verb.decomposes or not experiment.result.changed:
+        return
+    fused = onnxact.fuse(experiment.after)
+    if fused.proto.SerializeToString(deterministic=True) != experiment.bytes_before:
+        why = [skip.reason for skip in fused.skipped if "decomposed by onnxact" in skip.reason]
+        yield f"fuse(decompose(m)) is not m: {why[:2] or differences(experiment.before, fused.proto, {})[:2]}"
+
+
+def idempotent(experiment: Experiment) -> Iterator[str]:
+    """Doing it twice is doing it once."""
+    if experiment.result.changed and not experiment.path:
+        twice = experiment.verb(experiment.after)
+        if twice.changed:
+            kinds = {f"{c.site.activation} ({c.site.form}) -> {c.activation} ({c.form})" for c in twice.sites}
+            yield f"the second time it does {sorted(kinds)[:3]}"
+
+
+def valid(experiment: Experiment) -> Iterator[str]:
+    """What passed onnx.checker passes, what ONNX Runtime loads it loads; that it has no kernel for a form is no harm."""
+    if not experiment.result.changed:
+        return
+    if not checked(experiment.before):
+        reason = checked(experiment.after)
+        if reason:
+            yield f"onnx.checker: {reason}"
+    if experiment.runnable[0] is not None:
+        loaded, reason = experiment.rewritten
+        if loaded is None and not runtime.lacks_kernel(reason):
+            yield f"ONNX Runtime: {reason}"
+
+
+def checked(model: ModelProto) -> str:
+    """Return what onnx.checker says against the model; types and shapes included where they can be inferred."""
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:  # noqa: BLE001 - ValidationError, and what else the checker's C++ raises
+        return str(error).splitlines()[0]
+    return ""
+
+
+def nothing_silent(experiment: Experiment) -> Iterator[str]:
+    """Every native activation op is a site, part of a larger site, or skipped with a reason."""
+    result = experiment.result
+    yield from (f"a skip of {skip.node!r} without a reason" for skip in result.skipped if not skip.reason)
+    if experiment.verb.label != "decompose-inexact":
+        return
+    told = {(skip.scope, skip.node) for skip in result.skipped}
+    done = {(c.site.scope.path, index) for c in result.sites for index in c.site.nodes}
+    for scope in View(experiment.before).scopes:
+        for index, node in enumerate(scope.nodes):
+            if _is_activation(node) and (scope.path, index) not in done and (scope.path, node.name) not in told:
+                yield f"{scope.path or 'main graph'}: {node.op_type} {node.name!r} is neither rewritten nor skipped"
+
+
+def _is_activation(node: NodeProto) -> bool:
+    return node.op_type in NATIVE_OPS and node.domain in ("", "ai.onnx")
+
+
+def numerics(experiment: Experiment) -> Iterator[str]:
+    """What is declared exact gives the same bits on ONNX Runtime without optimisation; a swap, as in another form."""
+    result = experiment.result
+    if not result.changed:
+        return
+    other: Any = experiment.runnable[0]
+    if experiment.verb.keeps_meaning:
+        if not all(change.exact for change in result.sites):
+            return
+    else:
+        other = _reference(experiment)
+    running = experiment.rewritten[0]
+    if other is None or running is None:
+        return
+    yield from _compared(experiment, other, running)
+
+
+def _reference(experiment: Experiment) -> Any:
+    """Return a session of the original with every swapped site in another exact form, None where there is none."""
+    model = ModelProto()
+    model.CopyFrom(experiment.before)
+    view = View(model, experiment.path.parent if experiment.path else None)
+    changes = experiment.result.sites
+    plan = reference.plan(view, changes)
+    if len(plan.edits) < len(changes) or any(change.activation not in PIECEWISE_LINEAR for change in changes):
+        return None
+    apply(view, plan)
+    return runtime.session(model, experiment.folder)[0]
+
+
+PIECEWISE_LINEAR = {"relu", "relu6", "clip", "leaky_relu", "prelu", "thresholded_relu"}
+
+
+def _compared(experiment: Experiment, left: Any, right: Any) -> Iterator[str]:
+    try:
+        feeds = runtime.feeds_for(experiment.before, left)
+    except (TypeError, ValueError):
+        return
+    expected, _ = runtime.run(left, feeds)
+    if expected is None:
+        return
+    again, _ = runtime.run(left, feeds)
+    if again is None or any(runtime.unequal(a, b) for a, b in zip(expected, again, strict=True)):
+        return
+    actual, reason = runtime.run(right, feeds)
+    if actual is None:
+        yield f"ran before, and now: {reason}"
+        return
+    for name, a, b in zip((v.name for v in experiment.before.graph.output), expected, actual, strict=True):
+        difference = runtime.unequal(a, b)
+        if difference:
+            yield f"output {name!r}: {difference}"
+
+
+LAWS: dict[str, Callable[[Experiment], Iterator[str]]] = {
+    law.__name__: law
+    for law in (lossless, names, deterministic, round_trip, idempotent, valid, nothing_silent, numerics)
+}
+
+
+def violations(model: ModelProto, verb: Verb, path: Path | None = None) -> list[str]:
+    """Return everything in which a verb on this model breaks a law."""
+    experiment = Experiment(model, verb, path)
+    return [f"{verb.label}: {name}: {line}" for name, law in LAWS.items() for line in law(experiment)]
+
+
+__all__ = ["LAWS", "VERBS", "Experiment", "Verb", "checked", "np", "violations"]
