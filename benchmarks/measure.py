@@ -106,7 +106,7 @@ def measure(task: Task, folder: Path) -> Sample:
     finally:
         target.unlink(missing_ok=True)
     if done.returncode:
-        return Sample(failure=(done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+        return Sample(failure=why(done))
     return Sample(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -114,12 +114,17 @@ def run_commands(commands: Mapping[str, Sequence[str]], rounds: int, results: Re
     """Measure whole processes, start to exit, in turn. Each runs once before, which is not counted."""
     for number in range(rounds + 1):
         for tool, command in commands.items():
-            sample = Sample(process_seconds(command), right=True)
+            sample = measure_command(command)
             if number:
                 results.add(Task(subject, "swap", tool, Path(), rounds), sample)
 
 
-def process_seconds(command: Sequence[str]) -> float:
+def measure_command(command: Sequence[str]) -> Sample:
     start = time.perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=True)
-    return time.perf_counter() - start
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Sample(time.perf_counter() - start, right=True) if done.returncode == 0 else Sample(failure=why(done))
+
+
+def why(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the last line that a failed process wrote."""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

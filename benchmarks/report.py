@@ -70,9 +70,8 @@ def compared(results: Results, job: str) -> str:
 
 def row(results: Results, subject: str, job: str, tool: str) -> Sequence[str]:
     samples = results.samples[subject, job, tool]
-    failure = next((sample.failure for sample in samples if sample.failure), "")
-    if failure:
-        return subject, tool, str(len(samples)), "", "", "", f"fails: {failure[:80].replace('|', '/')}"
+    if failed := failure(results, (subject, job, tool)):
+        return subject, tool, str(len(samples)), "", "", "", failed
     ratio = results.ratio((subject, job, tool), (subject, job, "floor"))
     peak = results.peak(subject, job, tool)
     return (
@@ -84,6 +83,12 @@ def row(results: Results, subject: str, job: str, tool: str) -> Sequence[str]:
         f"{peak.median / 1e6:.0f}" if peak else "",
         "" if all(sample.right for sample in samples) else "other ops than asked for",
     )
+
+
+def failure(results: Results, key: tuple[str, str, str]) -> str:
+    """Return what was said by the first run that failed; empty where none did."""
+    said = next((sample.failure for sample in results.samples[key] if sample.failure), "")
+    return f"fails: {said[:80].replace('|', '/')}" if said else ""
 
 
 def alone(results: Results) -> str:
@@ -102,8 +107,8 @@ def alone(results: Results) -> str:
         (COMMAND, "`onnxact swap-relu digits_relu.onnx --no-check`"),
         (IMPORT, '`python -c "import onnx"`'),
     ):
-        if results.seconds(*key):
-            rows.append((f"{text}, start to exit", short(results.seconds(*key), "s"), ""))
+        if key in results.samples:
+            rows.append((f"{text}, start to exit", short(results.seconds(*key), "s") or failure(results, key), ""))
     return "## Large weights, and the command line\n\n" + table(("what", "time", "peak MB"), rows)
 
 

@@ -8,14 +8,14 @@ and, where the caller set neither rtol nor atol, against the noise floor of `bef
 not compared) and an infinity the same infinity. Integers, bools, strings and complex numbers have to be equal.
 
 The defaults, in unit roundoffs u of the dtype: rtol = 256 u for float32 and double, 8 u for float16, 4 u for bfloat16,
-and atol = rtol * scale, scale being the root mean square of the finite elements of `before`. Measured over the 72 models
-of the corpus that run (ONNX Runtime 1.31.1, CPU, two seeds), as the largest |difference| / (|before| + scale): switching
-optimisation moves 46 not at all and 66 by less than 256 u (median of those that move: 11 u; the rest: 468 u to 6e7 u);
-writing every LeakyRelu as Mul, Abs, Add moves 36 of 39 by less than 256 u (median 4 u). float16 models move by at most
-3 u; there is no bfloat16 model among them.
+and atol = rtol * scale, scale being the root mean square of the finite elements of `before`. That is from the 72 corpus
+models that run (ONNX Runtime 1.31.1, CPU, two seeds), measured as the largest |difference| / (|before| + scale): with
+optimisation switched, 46 do not move and 66 by less than 256 u (median 11 u where they move; the rest 468 u to 6e7 u);
+with LeakyRelu written as Mul, Abs, Add, 36 of 39 move by less than 256 u (median 4 u). float16 models move by at most
+3 u; no bfloat16 model is among them.
 
-An output that moves further is judged by the noise floor of `before`: how far it moves when optimisation is switched, or
-between two runs. It may differ by NOISE_FACTOR times that, as long as the floor is at most NOISE_LIMIT * atol (1e-3 *
+An output that moves further is judged by the noise floor of `before`: how far it moves when optimisation is switched or
+the run repeated. It may differ by NOISE_FACTOR times that, as long as the floor is at most NOISE_LIMIT * atol (1e-3 *
 scale in float32). Beyond, the output cannot tell, and is inconclusive.
 """
 

@@ -1,25 +1,35 @@
 """`onnxact`: every command, its options, and what it exits with.
 
 0 done, or equivalent; 1 different; 2 wrong usage; 3 a provider or package is missing; 4 inconclusive, or nothing to
-rewrite; 5 a model or file is missing, broken, or would be overwritten; 70 a defect of onnxact.
+rewrite; 5 a model or file is missing, broken, or would be overwritten; 70 a defect of onnxact; 130 interrupted.
+
+An error is one line on stderr that starts with "onnxact: ". With --json, stdout gets one report in any case:
+`{"schema": "onnxact/1", "verb": ..., "error": {"type", "message", "exit_code"}}` in place of the result.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from onnxact.cli import options as opt
+from onnxact.cli.command import PlainCommand
+from onnxact.cli.output import complain, delivering, emit_error, emit_json
 from onnxact.errors import OnnxactError
 from onnxact.version import __version__
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
+"""What typer raises for a command line that it cannot parse; it has no public name."""
 
 app = typer.Typer(
     name="onnxact",
     help="Swap, decompose and fuse the activations of ONNX models, and prove what stays equal.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -27,24 +37,66 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; the only place where exceptions become exit codes."""
+    """Run the command line."""
+    signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def _stop(number: int, _frame: Any) -> NoReturn:
+    """End by an exception, so that temporary files are removed."""
+    sys.exit(128 + number)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line and return the exit code; the only place where exceptions become exit codes."""
     try:
-        app()
+        return _invoke(arguments) if arguments else _show_help()
     except OnnxactError as error:
-        print(f"onnxact: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except KeyboardInterrupt:
-        print("onnxact: interrupted; nothing was written", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
-    except Exception:  # noqa: BLE001 - a defect still gets its exit code
+        return _refuse(str(error), error.exit_code, type(error).__name__, arguments)
+    except _UsageError as error:
+        return _refuse(_usage_text(error), 2, "UsageError", arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return _refuse("interrupted", INTERRUPTED, "Interrupted", arguments)
+    except Exception as error:  # noqa: BLE001 - a defect still gets its exit code
         import traceback
 
         traceback.print_exc()
-        print("onnxact: this is a defect of onnxact; please report it with the lines above", file=sys.stderr)  # noqa: T201
-        sys.exit(70)
+        text = f"{type(error).__name__}: {error}; this is a defect of onnxact, please report it with the lines above"
+        return _refuse(text, 70, "Defect", arguments)
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    with delivering():
+        try:
+            code = app(args=list(arguments), prog_name="onnxact", standalone_mode=False)
+        except SystemExit:  # how typer ends when a reader of the help has gone away
+            code = 0
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
+
+
+def _show_help() -> int:
+    _invoke(["--help"])
+    return 2
+
+
+def _usage_text(error: Any) -> str:
+    """Return typer's message in one line, with the way to the help."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}; see {error.ctx.command_path if error.ctx else 'onnxact'} --help"
+
+
+def _refuse(message: str, exit_code: int, kind: str, arguments: Sequence[str]) -> int:
+    line = " ".join(message.split())
+    complain(line)
+    if "--json" in arguments:
+        verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+        emit_error(line, exit_code, kind, verb=verb)
+    return exit_code
 
 
 def _version(wanted: bool) -> None:
@@ -56,35 +108,34 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def inspect(model: opt.ModelFile, json: opt.Json = False, verbose: opt.Verbose = False) -> None:
     """Show every activation of a model: what it is, in which form, where."""
     from onnxact import api
-    from onnxact.cli.run import emit_json, out
-    from onnxact.report import text
+    from onnxact.cli.run import show_inspection
 
-    found = api.inspect(model)
+    found = api.inspect(opt.parse_path("MODEL", model))
     if json:
         emit_json(found.to_json())
     else:
-        text.show(out(), text.inspection(found, verbose=verbose))
+        show_inspection(found, verbose=verbose)
 
 
-@app.command("swap-relu")
+@app.command("swap-relu", cls=PlainCommand)
 @opt.spread
 def swap_relu(
     model: opt.ModelFile,
-    alpha: Annotated[float | None, typer.Option(help="Slope for x < 0; default 0.2.", show_default=False)] = None,
+    alpha: Annotated[str | None, typer.Option(metavar="NUMBER", help="Slope for x < 0; default 0.2.")] = None,
     to: Annotated[str, typer.Option(metavar="ACTIVATION", help="What Relu becomes.")] = "leaky-relu",
     slopes: opt.Slopes = None,
     per_channel: opt.PerChannel = False,
-    channel_axis: opt.ChannelAxis = 1,
+    channel_axis: opt.ChannelAxis = "1",
     param: opt.Param = None,
     allow_no_effect: opt.AllowNoEffect = False,
     selected: opt.Selected = opt.Selected(),
@@ -96,21 +147,22 @@ def swap_relu(
     from onnxact import api
     from onnxact.cli.run import rewrite, selection, with_slopes
 
-    parameters = with_slopes(api.relu_parameters(to, alpha, opt.parse_parameters(param)), slopes, alpha)
+    slope = opt.parse_number("--alpha", alpha)
+    parameters = with_slopes(api.relu_parameters(to, slope, opt.parse_parameters(param)), slopes, slope)
     verb = api.swapping(
         "swap-relu",
         "relu",
         to,
         parameters,
         per_channel=per_channel,
-        channel_axis=channel_axis,
+        channel_axis=opt.parse_whole("--channel-axis", channel_axis),
         allow_no_effect=allow_no_effect,
         selection=selection(selected),
     )
     rewrite(verb, model, destination, evidence, display)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 @opt.spread
 def swap(
     model: opt.ModelFile,
@@ -119,7 +171,7 @@ def swap(
     param: opt.Param = None,
     slopes: opt.Slopes = None,
     per_channel: opt.PerChannel = False,
-    channel_axis: opt.ChannelAxis = 1,
+    channel_axis: opt.ChannelAxis = "1",
     allow_no_effect: opt.AllowNoEffect = False,
     selected: opt.Selected = opt.Selected(),
     destination: opt.Destination = opt.Destination(),
@@ -136,26 +188,24 @@ def swap(
         to,
         with_slopes(opt.parse_parameters(param), slopes, None),
         per_channel=per_channel,
-        channel_axis=channel_axis,
+        channel_axis=opt.parse_whole("--channel-axis", channel_axis),
         allow_no_effect=allow_no_effect,
         selection=selection(selected),
     )
     rewrite(verb, model, destination, evidence, display)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 @opt.spread
 def decompose(
     model: opt.ModelFile,
-    form: Annotated[str | None, typer.Option(help="The form, as `onnxact forms` lists it.", show_default=False)] = None,
-    ops: Annotated[
-        str | None, typer.Option(metavar="A,B,C", help="The ops that may be used.", show_default=False)
-    ] = None,
+    form: Annotated[str | None, typer.Option(metavar="FORM", help="The form, as `onnxact forms` lists it.")] = None,
+    ops: Annotated[str | None, typer.Option(metavar="A,B,C", help="The ops that may be used.")] = None,
     allow_inexact: Annotated[
-        bool, typer.Option("--allow-inexact", help="Take a form that changes bits where no exact one fits.")
+        bool, typer.Option("--allow-inexact", metavar="", help="Take a form that changes bits where no exact one fits.")
     ] = False,
     no_provenance: Annotated[
-        bool, typer.Option("--no-provenance", help="Leave no record for fuse in the nodes' metadata.")
+        bool, typer.Option("--no-provenance", metavar="", help="Leave no record for fuse in the nodes' metadata.")
     ] = False,
     activation: opt.ActivationNames = None,
     selected: opt.Selected = opt.Selected(),
@@ -169,7 +219,7 @@ def decompose(
 
     verb = api.decomposing(
         form=form,
-        ops=opt.parse_names(ops),
+        ops=opt.parse_names("--ops", ops),
         allow_inexact=allow_inexact,
         provenance=not no_provenance,
         selection=selection(selected, activation),
@@ -177,12 +227,12 @@ def decompose(
     rewrite(verb, model, destination, evidence, display)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 @opt.spread
 def fuse(
     model: opt.ModelFile,
     every: Annotated[
-        bool, typer.Option("--all", help="In a decomposed model, fuse also the trees it had before.")
+        bool, typer.Option("--all", metavar="", help="In a decomposed model, fuse also the trees it had before.")
     ] = False,
     param: opt.Param = None,
     activation: opt.ActivationNames = None,
@@ -203,11 +253,11 @@ def fuse(
     rewrite(verb, model, destination, evidence, display)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 @opt.spread
 def check(
-    before: Annotated[Path, typer.Argument(metavar="BEFORE", help="An ONNX model.", show_default=False)],
-    after: Annotated[Path, typer.Argument(metavar="AFTER", help="The model to compare it with.", show_default=False)],
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="An ONNX model.", show_default=False)],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="The model to compare it with.", show_default=False)],
     evidence: opt.Evidence = opt.Evidence(),
     display: opt.Display = opt.Display(),
 ) -> None:
@@ -217,9 +267,11 @@ def check(
     raise typer.Exit(judge(before, after, evidence, display))
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def forms(
-    activation: Annotated[str | None, typer.Argument(help="One activation; default: all.", show_default=False)] = None,
+    activation: Annotated[
+        str | None, typer.Argument(metavar="[ACTIVATION]", help="Default: all.", show_default=False)
+    ] = None,
     json: opt.Json = False,
 ) -> None:
     """List the forms in which an activation can be written, and how exact each is."""

@@ -1,4 +1,7 @@
-"""The options that several commands share, and the parsing of their values. Imports nothing heavy."""
+"""The options that several commands share, all of them texts or flags, and the parsing of the texts.
+
+Imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,31 @@ from onnxact.errors import UsageError
 
 _OUT, _PICK, _PROOF = "Output", "Selection", "Evidence"
 
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False)]
+ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False)]
 Output = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", help="Where to write; default: beside the input.", rich_help_panel=_OUT),
+    str | None,
+    typer.Option(
+        "-o", "--output", metavar="FILE", help="Where to write; default: beside the input.", rich_help_panel=_OUT
+    ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing output.", rich_help_panel=_OUT)]
-InPlace = Annotated[bool, typer.Option("--in-place", help="Change the input file.", rich_help_panel=_OUT)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.", rich_help_panel=_OUT)]
+Force = Annotated[bool, typer.Option("--force", metavar="", help="Overwrite an existing output.", rich_help_panel=_OUT)]
+InPlace = Annotated[bool, typer.Option("--in-place", metavar="", help="Change the input file.", rich_help_panel=_OUT)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", metavar="", help="Say what would be done; write nothing.", rich_help_panel=_OUT)
+]
 AllowNone = Annotated[
     bool,
-    typer.Option("--allow-none", help="With nothing to rewrite, write an unchanged copy.", rich_help_panel=_OUT),
+    typer.Option(
+        "--allow-none", metavar="", help="With nothing to rewrite, write an unchanged copy.", rich_help_panel=_OUT
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="A JSON report on stdout.", rich_help_panel=_OUT)]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show every row.", rich_help_panel=_OUT)]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.", rich_help_panel=_OUT)]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="A JSON report on stdout, of an error too.", rich_help_panel=_OUT)
+]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", metavar="", help="Show every row.", rich_help_panel=_OUT)]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", metavar="", help="Say nothing but what went wrong.", rich_help_panel=_OUT)
+]
 
 Include = Annotated[
     list[str] | None,
@@ -47,15 +60,15 @@ Param = Annotated[
     typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the activation; repeatable."),
 ]
 
-Slopes = Annotated[Path | None, typer.Option(metavar="FILE", help="prelu: slopes from .npy, .npz or .safetensors.")]
-PerChannel = Annotated[bool, typer.Option("--per-channel", help="prelu: one slope a channel.")]
-ChannelAxis = Annotated[int, typer.Option(help="prelu: the axis of the channels.")]
+Slopes = Annotated[str | None, typer.Option(metavar="FILE", help="prelu: slopes from .npy, .npz or .safetensors.")]
+PerChannel = Annotated[bool, typer.Option("--per-channel", metavar="", help="prelu: one slope a channel.")]
+ChannelAxis = Annotated[str, typer.Option(metavar="N", help="prelu: the axis of the channels.")]
 AllowNoEffect = Annotated[
-    bool, typer.Option("--allow-no-effect", help="Swap also where a quantiser behind clips at zero.")
+    bool, typer.Option("--allow-no-effect", metavar="", help="Swap also where a quantiser behind clips at zero.")
 ]
 
 NoCheck = Annotated[
-    bool, typer.Option("--no-check", help="Do not run the models to compare them.", rich_help_panel=_PROOF)
+    bool, typer.Option("--no-check", metavar="", help="Do not run the models to compare them.", rich_help_panel=_PROOF)
 ]
 Providers = Annotated[
     str | None,
@@ -66,11 +79,15 @@ InputShapes = Annotated[
     typer.Option(metavar="NAME:1,3,224,224", help="Shape of an input; repeatable.", rich_help_panel=_PROOF),
 ]
 LoadInputs = Annotated[
-    Path | None, typer.Option(metavar="FILE.npz", help="Inputs to run on, by name.", rich_help_panel=_PROOF)
+    str | None, typer.Option(metavar="FILE.npz", help="Inputs to run on, by name.", rich_help_panel=_PROOF)
 ]
-Seed = Annotated[int, typer.Option(help="Seed of the made-up inputs.", rich_help_panel=_PROOF)]
-Rtol = Annotated[float | None, typer.Option(help="Relative tolerance, NumPy's rule.", rich_help_panel=_PROOF)]
-Atol = Annotated[float | None, typer.Option(help="Absolute tolerance, NumPy's rule.", rich_help_panel=_PROOF)]
+Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the made-up inputs.", rich_help_panel=_PROOF)]
+Rtol = Annotated[
+    str | None, typer.Option(metavar="NUMBER", help="Relative tolerance, NumPy's rule.", rich_help_panel=_PROOF)
+]
+Atol = Annotated[
+    str | None, typer.Option(metavar="NUMBER", help="Absolute tolerance, NumPy's rule.", rich_help_panel=_PROOF)
+]
 
 
 @dataclass(frozen=True)
@@ -89,7 +106,7 @@ class Evidence:
     providers: Providers = None
     input_shapes: InputShapes = None
     load_inputs: LoadInputs = None
-    seed: Seed = 0
+    seed: Seed = "0"
     rtol: Rtol = None
     atol: Atol = None
 
@@ -154,13 +171,42 @@ def parse_parameters(texts: list[str] | None) -> dict[str, float]:
             raise UsageError(f"--param {text!r}: write it as name=value, for example alpha=0.1")
         if name in found:
             raise UsageError(f"--param {name}: given twice")
-        try:
-            found[name] = float(value)
-        except ValueError as error:
-            raise UsageError(f"--param {text!r}: {value!r} is not a number") from error
+        found[name] = _number(f"--param {text!r}", value)
     return found
 
 
-def parse_names(text: str | None) -> list[str] | None:
-    """Return a comma-separated list, None where nothing was given."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+def parse_number(option: str, text: str | None) -> float | None:
+    """Return a text as a number (NaN and infinities included); anything else is a UsageError."""
+    return None if text is None else _number(option, text)
+
+
+def _number(what: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"{what}: {text!r} is not a number") from error
+
+
+def parse_whole(option: str, text: str) -> int:
+    """Return a text as a whole number; anything else is a UsageError."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {text!r} is not a whole number") from error
+
+
+def parse_path(option: str, text: str) -> Path:
+    """Return a text as a path; "" and "-" (a stream) are a UsageError."""
+    if text in ("", "-"):
+        raise UsageError(f"{option} {text!r}: name a file; models are not read from or written to a stream")
+    return Path(text)
+
+
+def parse_names(option: str, text: str | None) -> list[str] | None:
+    """Return a comma-separated list, None where nothing was given; one without a name is a UsageError."""
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise UsageError(f"{option} {text!r}: names nothing; expected names with commas between them")
+    return names

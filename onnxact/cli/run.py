@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
-from onnxact.cli.options import Destination, Display, Evidence, Selected, parse_names
+from onnxact.cli.options import (
+    Destination,
+    Display,
+    Evidence,
+    Selected,
+    parse_names,
+    parse_number,
+    parse_path,
+    parse_whole,
+)
+from onnxact.cli.output import SCHEMA, complain, console, delivering, emit_json
 from onnxact.errors import UsageError
-from onnxact.report import text
 
 if TYPE_CHECKING:
-    from onnxact.api import Result, Rewrite
-    from onnxact.check import Verdict
+    from rich.console import RenderableType
+
+    from onnxact.api import Inspection, Result, Rewrite
+    from onnxact.check import Drift, Verdict
     from onnxact.rewrite.select import Selection
     from onnxact.rewrite.swap import Slopes
 
@@ -31,13 +40,14 @@ def check_options(evidence: Evidence) -> dict[str, Any]:
     """Return the keyword arguments of `onnxact.check`, parsed."""
     from onnxact.check import load_inputs, parse_shapes
 
+    seed = parse_whole("--seed", evidence.seed)
     return {
-        "providers": parse_names(evidence.providers),
+        "providers": parse_names("--providers", evidence.providers),
         "input_shapes": parse_shapes(evidence.input_shapes) if evidence.input_shapes else None,
         "inputs": load_inputs(evidence.load_inputs) if evidence.load_inputs else None,
-        "seeds": (evidence.seed, evidence.seed + 1),
-        "rtol": evidence.rtol,
-        "atol": evidence.atol,
+        "seeds": (seed, seed + 1),
+        "rtol": parse_number("--rtol", evidence.rtol),
+        "atol": parse_number("--atol", evidence.atol),
     }
 
 
@@ -48,44 +58,33 @@ def selection(selected: Selected, activations: list[str] | None = None) -> Selec
     return Selection(selected.include or (), selected.exclude or (), activations or ())
 
 
-def out(*, stderr: bool = False) -> Console:
-    """Return a console that does not cut lines when its output is no terminal."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=160, no_color=True)
-
-
-def emit_json(report: Mapping[str, Any]) -> None:
-    """Write a report to stdout."""
-    typer.echo(json.dumps(report, indent=2, allow_nan=False, default=_plain))
-
-
-def _plain(value: Any) -> Any:
-    return str(value)
-
-
-def _finite(value: Any) -> Any:
-    """Return plain data in which infinities and NaN, which JSON lacks, are texts."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def with_slopes(parameters: Mapping[str, Slopes], path: Path | None, alpha: float | None) -> Mapping[str, Slopes]:
+def with_slopes(parameters: Mapping[str, Slopes], file: str | None, alpha: float | None) -> Mapping[str, Slopes]:
     """Return the parameters with the slopes of a file."""
-    if path is None:
+    if file is None:
         return parameters
     if alpha is not None:
         raise UsageError("give --alpha or --slopes, not both")
     from onnxact.interop.slopes import load_slopes
 
-    return {**parameters, "slope": load_slopes(path)}
+    return {**parameters, "slope": load_slopes(parse_path("--slopes", file))}
 
 
-def rewrite(verb: Rewrite, model: Path, destination: Destination, evidence: Evidence, display: Display) -> None:
+def show(parts: Iterable[RenderableType], *, stderr: bool = False) -> None:
+    """Print the parts of a report one below the other."""
+    from onnxact.report import text
+
+    with delivering():
+        text.show(console(stderr=stderr), parts)
+
+
+def show_inspection(found: Inspection, *, verbose: bool) -> None:
+    """Print what `inspect` found."""
+    from onnxact.report import text
+
+    show(text.inspection(found, verbose=verbose))
+
+
+def rewrite(verb: Rewrite, model: str, destination: Destination, evidence: Evidence, display: Display) -> None:
     """Rewrite a file, check, report, and leave with the exit code.
 
     A result that was shown to be different is not written. An inconclusive one is, and the exit code says so.
@@ -95,19 +94,41 @@ def rewrite(verb: Rewrite, model: Path, destination: Destination, evidence: Evid
 
     checked = not (destination.no_check or destination.dry_run)
     options = check_options(evidence) if checked else {}
-    writing = Writing(destination.output, destination.in_place, destination.force, destination.dry_run)
-    source = FileSource(model)
+    output = None if destination.output is None else parse_path("--output", destination.output)
+    writing = Writing(output, destination.in_place, destination.force, destination.dry_run)
+    source = FileSource(parse_path("MODEL", model))
     target = writing.path(source, verb.what)
     if target is None:
         raise UsageError("a model in a file has a place to write to")
     result = verb.run(source, target)
-    verdict = None
-    if result.changed and checked:
-        with _progress(display) as progress:
-            verdict = result.check(progress=progress, **options)
+    verdict, drift = _evidence(result, display, options) if checked else (None, None)
     written = target if _write(result, target, destination, verdict) else None
-    _report(result, verdict, display, options, written=written, dry_run=destination.dry_run)
+    report = _json_report if display.json else _quiet_report if display.quiet else _text_report
+    report(_Outcome(result, verdict, drift, written, destination.dry_run, display.verbose))
     raise typer.Exit(_exit_code(result, verdict, allow_none=destination.allow_none))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What there is to report."""
+
+    result: Result
+    verdict: Verdict | None
+    drift: Drift | None
+    written: Path | None
+    dry_run: bool
+    verbose: bool
+
+
+def _evidence(result: Result, display: Display, options: Mapping[str, Any]) -> tuple[Verdict | None, Drift | None]:
+    """Return the verdict, and for a swap that is not different how far it moves the outputs."""
+    if not result.changed:
+        return None, None
+    with _progress(display) as progress:
+        verdict = result.check(progress=progress, **options)
+    if display.quiet or not result.verb.startswith("swap"):
+        return verdict, None
+    return verdict, result.drift(**{key: options[key] for key in ("inputs", "input_shapes", "seeds")})
 
 
 def _write(result: Result, target: Path, destination: Destination, verdict: Verdict | None) -> bool:
@@ -128,125 +149,103 @@ def _exit_code(result: Result, verdict: Verdict | None, *, allow_none: bool) -> 
     return verdict.exit_code if verdict is not None else 0
 
 
-def _report(
-    result: Result,
-    verdict: Verdict | None,
-    display: Display,
-    options: Mapping[str, Any],
-    *,
-    written: Path | None,
-    dry_run: bool,
-) -> None:
-    drift = None
-    if verdict is not None and result.verb.startswith("swap") and not display.quiet:
-        drift = result.drift(**{key: options[key] for key in ("inputs", "input_shapes", "seeds")})
-    if display.json:
-        report = {**result.to_json(), "output": str(written) if written else None, "dry_run": dry_run}
-        if verdict is not None:
-            report["check"] = verdict.to_json()
-        if drift is not None:
-            report["drift"] = [vars(output) for output in drift.outputs]
-        emit_json(_finite(report))
-        return
-    if display.quiet:
-        _complain(result, verdict)
-        return
-    console = out()
-    text.show(console, text.rewriting(result, verbose=display.verbose))
-    if drift is not None and drift.outputs:
-        text.show(console, text.drifting(drift))
-    if verdict is not None:
-        text.show(console, text.verdict(verdict, verbose=display.verbose))
-    console.print(_last_line(result, verdict, written, dry_run=dry_run), highlight=False, soft_wrap=True, markup=False)
+def _json_report(outcome: _Outcome) -> None:
+    written = str(outcome.written) if outcome.written else None
+    report = {**outcome.result.to_json(), "output": written, "dry_run": outcome.dry_run}
+    if outcome.verdict is not None:
+        report["check"] = outcome.verdict.to_json()
+    if outcome.drift is not None:
+        report["drift"] = [vars(output) for output in outcome.drift.outputs]
+    emit_json(report)
 
 
-def _last_line(result: Result, verdict: Verdict | None, written: Path | None, *, dry_run: bool) -> str:
-    if not result.changed:
-        return "\nnothing to rewrite" + (f"; wrote an unchanged copy to {written}" if written else "; nothing written")
-    if dry_run:
-        return f"\nwould rewrite {len(result.sites)} sites; dry run, nothing written"
-    if written is None:
-        return "\nnothing written, because the result is different"
-    if verdict is None:
-        return f"\nwrote {written} (not checked)"
-    return f"\nwrote {written}" + ("" if verdict.equivalent else ", which was NOT shown to be right")
+def _text_report(outcome: _Outcome) -> None:
+    from rich.text import Text
+
+    from onnxact.report import text
+
+    show(text.rewriting(outcome.result, verbose=outcome.verbose))
+    if outcome.drift is not None and outcome.drift.outputs:
+        show(text.drifting(outcome.drift))
+    if outcome.verdict is not None:
+        show(text.verdict(outcome.verdict, verbose=outcome.verbose, subject=text.subject(outcome.result)))
+    show([Text(f"\n{_last_line(outcome)}")])
 
 
-def _complain(result: Result, verdict: Verdict | None) -> None:
+def _last_line(outcome: _Outcome) -> str:
+    if not outcome.result.changed:
+        found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
+        done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
+        return f"nothing to rewrite, {done}{found}"
+    if outcome.dry_run:
+        return f"would rewrite {len(outcome.result.sites)} sites; dry run, nothing written"
+    if outcome.written is None:
+        return "nothing written, because the result is different"
+    if outcome.verdict is None:
+        return f"wrote {outcome.written} (not checked)"
+    return f"wrote {outcome.written}" + ("" if outcome.verdict.equivalent else ", which was NOT shown to be right")
+
+
+def _quiet_report(outcome: _Outcome) -> None:
     """Say on stderr what -q must not hide."""
-    console = out(stderr=True)
-    if not result.changed:
-        console.print("onnxact: nothing to rewrite", highlight=False)
-        text.show(console, text.skipped(result.skipped, verbose=False))
-    if verdict is not None and not verdict.equivalent:
-        text.show(console, text.verdict(verdict, verbose=False))
+    from onnxact.report import text
+
+    if not outcome.result.changed:
+        complain("nothing to rewrite")
+        show(text.skipped(outcome.result.skipped, verbose=False), stderr=True)
+    if outcome.verdict is not None and not outcome.verdict.equivalent:
+        show(text.verdict(outcome.verdict, verbose=False), stderr=True)
 
 
-def judge(before: Path, after: Path, evidence: Evidence, display: Display) -> int:
+def judge(before: str, after: str, evidence: Evidence, display: Display) -> int:
     """Check two files, report, and return the exit code."""
     from onnxact import api
+    from onnxact.report import text
 
+    paths = parse_path("BEFORE", before), parse_path("AFTER", after)
     with _progress(display) as progress:
-        verdict = api.check(before, after, progress=progress, **check_options(evidence))
+        verdict = api.check(*paths, progress=progress, **check_options(evidence))
     if display.json:
-        report = {"schema": api.SCHEMA, "verb": "check", "before": str(before), "after": str(after)}
-        emit_json(_finite({**report, "check": verdict.to_json()}))
+        report = {"schema": SCHEMA, "verb": "check", "before": before, "after": after}
+        emit_json({**report, "check": verdict.to_json()})
     elif not display.quiet or not verdict.equivalent:
-        text.show(out(stderr=display.quiet), text.verdict(verdict, verbose=display.verbose))
+        show(text.verdict(verdict, verbose=display.verbose), stderr=display.quiet)
     return verdict.exit_code
 
 
 def list_forms(name: str | None, *, as_json: bool) -> None:
     """Print the forms of one activation or of all."""
     from onnxact.activation.catalog import ACTIVATIONS
-    from onnxact.activation.expr import ops
-    from onnxact.activation.expr import text as formula
     from onnxact.activation.forms import find_activation
+    from onnxact.report import text
 
     chosen = [find_activation(name)] if name else list(ACTIVATIONS.values())
-    if not as_json:
-        text.show(out(), text.forms(chosen))
-        return
-    report = {
-        activation.name: {
-            "defaults": activation.defaults,
-            "source": activation.source,
-            "torch": activation.torch or None,
-            "forms": {
-                name: {
-                    "formula": formula(form.expr),
-                    "ops": sorted(ops(form.expr)),
-                    "when": text.exactness(form.when) if form.when else None,
-                    "exact": text.exactness(form.exact),
-                    "special": dict(form.special),
-                }
-                for name, form in activation.forms.items()
-            },
-        }
-        for activation in chosen
-    }
-    emit_json(_finite({"schema": "onnxact/1", "verb": "forms", "activations": report}))
+    if as_json:
+        described = {activation.name: text.describe(activation) for activation in chosen}
+        emit_json({"schema": SCHEMA, "verb": "forms", "activations": described})
+    else:
+        show(text.forms(chosen))
 
 
 @contextmanager
 def _progress(display: Display) -> Iterator[Callable[[str, float], None] | None]:
     """Yield a callback that shows progress on stderr once things take longer than a second."""
-    console = Console(stderr=True)
-    if display.quiet or not console.is_terminal:
+    stderr = console(stderr=True)
+    if display.quiet or not stderr.is_terminal:
         yield None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True)
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=stderr, transient=True)
     task = bar.add_task("checking", total=1.0)
     started = time.monotonic()
 
-    def show(what: str, done: float) -> None:
+    def advance(what: str, done: float) -> None:
         if time.monotonic() - started > _PATIENCE and not bar.live.is_started:
             bar.start()
         bar.update(task, description=what, completed=done)
 
     try:
-        yield show
+        yield advance
     finally:
         bar.stop()

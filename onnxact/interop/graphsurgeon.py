@@ -220,7 +220,8 @@ def _replacement(edit: Edit, root: Any, graph: Any, tensors: _Tensors) -> Iterat
         outputs = [tensors.add(_variable(name, output, inputs, name in edit.truth_values)) for name in new.outputs]
         yield gs.Node(new.op, new.name, _attributes(new, graph), inputs, outputs)
     new = edit.replacement
-    yield _node(root, new.op, _attributes(new, graph), tensors.named(new.inputs), tensors)
+    inputs = tensors.of(root.inputs) if new.inputs is None else tensors.named(new.inputs)
+    yield _node(root, new.op, _attributes(new, graph), inputs, tensors)
 
 
 def _node(node: Any, op: str, attributes: Any, inputs: list[Any], tensors: _Tensors) -> Any:

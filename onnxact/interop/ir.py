@@ -25,6 +25,7 @@ from onnxact.model.files import check_external
 from onnxact.model.view import View
 
 _T = TypeVar("_T")
+_HasMeta = ir.Model | ir.Graph | ir.Node | ir.Value
 
 
 class IrSource:
@@ -53,7 +54,7 @@ class IrSource:
         proto.CopyFrom(self.proto)
         apply(View(proto, self.folder), plan)
         model = _converted(lambda: ir.from_proto(proto), "read the rewritten model")
-        model.meta.update(self._model.meta)
+        _keep_meta(model, self._model)
         before = dict(_roots(self._model))
         for key, graph in _roots(model):
             _restore(graph, before.get(key))
@@ -109,14 +110,14 @@ def _tensors(model: ir.Model) -> Iterator[object]:
 def _restore(graph: ir.Graph, old: ir.Graph | None) -> None:
     """Give a graph the tensors and the meta of the one it was made from; values and nodes are found by name."""
     if old is not None:
-        graph.meta.update(old.meta)
+        _keep_meta(graph, old)
         for value, before in zip(graph.inputs, old.inputs, strict=True):
-            value.meta.update(before.meta)
+            _keep_meta(value, before)
     initializers = old.initializers if old is not None else {}
     for name, value in graph.initializers.items():
         if name in initializers:
             value.const_value = initializers[name].const_value
-            value.meta.update(initializers[name].meta)
+            _keep_meta(value, initializers[name])
         elif value.const_value is not None:
             value.const_value = _detached(value.const_value)
     nodes = {value.name: node for node in old or () for value in node.outputs if value.name}
@@ -126,9 +127,9 @@ def _restore(graph: ir.Graph, old: ir.Graph | None) -> None:
 
 def _restore_node(node: ir.Node, old: ir.Node | None) -> None:
     if old is not None:
-        node.meta.update(old.meta)
+        _keep_meta(node, old)
         for value, before in zip(node.outputs, old.outputs, strict=False):
-            value.meta.update(before.meta)
+            _keep_meta(value, before)
     same = old.attributes if old is not None and old.op_type == node.op_type else {}
     for name, attribute in list(node.attributes.items()):
         if not attribute.is_ref():
@@ -145,6 +146,11 @@ def _restore_attribute(node: ir.Node, attribute: ir.Attr, old: ir.Attr | None) -
         node.attributes[attribute.name] = old
     elif attribute.type == ir.AttributeType.TENSOR:
         node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _detached(attribute.value))
+
+
+def _keep_meta(new: _HasMeta, old: _HasMeta) -> None:
+    if getattr(old, "_metadata", True):  # `meta` itself would make an empty store for every value there is
+        new.meta.update(old.meta)
 
 
 def _detached(tensor: ir.TensorProtocol) -> ir.TensorProtocol:

@@ -23,10 +23,13 @@ AttributeValue = float | int | str
 
 
 class NewNode(NamedTuple):
-    """A node to be written; attributes are (name, value) or, copied as they are, AttributeProtos."""
+    """A node to be written; attributes are (name, value) or, copied as they are, AttributeProtos.
+
+    `inputs` is None for a replaced node that keeps its inputs.
+    """
 
     op: str
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] | None
     outputs: tuple[str, ...] = ()
     name: str = ""
     attributes: Sequence[tuple[str, AttributeValue] | AttributeProto] = ()
@@ -106,7 +109,8 @@ def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant
         for new in edit.new:
             _write(graph.node.add(output=new.outputs, name=new.name), new)
             order.append(2 * edit.root - 1)
-        _declare_types(scope, edit)
+        if edit.new:
+            _declare_types(scope, edit)
         _replace(scope.nodes[edit.root], edit)
     _remove(scope, edits, order)
     _arrange(graph, order, kept=sum(position < GONE for position in order))
@@ -140,20 +144,20 @@ def _arrange(graph: GraphProto | FunctionProto, order: list[int], kept: int) -> 
 
 def _write(node: NodeProto, new: NewNode) -> None:
     node.op_type = new.op
-    node.input.extend(new.inputs)
+    node.input.extend(new.inputs or ())
     _add_attributes(node, new.attributes)
 
 
 def _replace(node: NodeProto, edit: Edit) -> None:
     new = edit.replacement
     node.op_type = new.op
-    if tuple(node.input) != new.inputs:
+    if new.inputs is not None and tuple(node.input) != new.inputs:
         del node.input[:]
         node.input.extend(new.inputs)
     if node.attribute:
         del node.attribute[:]
     _add_attributes(node, new.attributes)
-    if edit.provenance is not None:
+    if edit.provenance or (edit.provenance is not None and node.metadata_props):
         _set_provenance(node, edit.provenance)
 
 
@@ -189,7 +193,7 @@ def _declare_types(scope: Scope, edit: Edit) -> None:
     """Give new values the type that the model states for the site's output, where it states one."""
     output = scope.nodes[edit.root].output[0]
     declared = scope.declared.get(output)
-    if declared is None or not edit.new:
+    if declared is None:
         return
     for name in (name for new in edit.new for name in new.outputs):
         entry = scope.graph.value_info.add(name=name)

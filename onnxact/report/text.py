@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +20,30 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """How many rows of a table are shown without -v; the rest is counted."""
+_NAMED = 3
+"""How many nodes of a group are named without -v."""
+_LONGEST = 40
+"""Characters of a node's name without -v; exporters join the names of what they fused."""
 _COLOURS = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, limit: int | None = SHOWN) -> Table:
-    """Return a table of plain texts; rows past `limit` are counted in its caption."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    count = 0
-    for count, row in enumerate(rows, 1):
-        if limit is None or count <= limit:
-            made.add_row(*(Text(cell) for cell in row))
-    if limit is not None and count > limit:
-        made.caption = f"... and {count - limit} more; -v shows all"
-        made.caption_justify = "left"
-    return made
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, limit: int | None = SHOWN
+) -> Iterator[RenderableType]:
+    """Yield a table of plain texts without its empty columns; rows past `limit` are counted below it."""
+    cells = [tuple(row) for row in rows]
+    shown = cells[:limit]
+    filled = [index for index in range(len(columns)) if any(row[index] for row in shown)]
+    made = Table(header_style="bold", box=None, pad_edge=False)
+    for index in filled:
+        made.add_column(columns[index], overflow="fold")
+    for row in shown:
+        made.add_row(*(Text(row[index]) for index in filled))
+    if title:
+        yield Text(title, style="bold")
+    yield made
+    if len(cells) > len(shown):
+        yield Text(f"... and {len(cells) - len(shown)} more; -v shows all")
 
 
 def parameters_text(parameters: Parameters) -> str:
@@ -60,59 +67,95 @@ def number(value: float) -> str:
     return str(single) if float(single) == value else repr(value)
 
 
+def spelled(activation: str) -> str:
+    """Return an activation's name as the command line has it."""
+    return activation.replace("_", "-")
+
+
 def _node_text(scope: str, node: str, output: str) -> str:
     name = node or f"(unnamed, makes {output})"
     return f"{scope} > {name}" if scope else name
 
 
+def _site_text(site: Site) -> str:
+    return _node_text(site.scope.path, site.node, site.output)
+
+
+def _nodes_text(nodes: Sequence[str], *, verbose: bool) -> str:
+    shown = list(nodes) if verbose else [_shortened(node) for node in nodes[:_NAMED]]
+    more = len(nodes) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _shortened(name: str) -> str:
+    half = _LONGEST // 2
+    return name if len(name) <= _LONGEST else f"{name[:half]}…{name[-half + 1 :]}"
+
+
+def _grouped(rows: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> Iterator[tuple[str, ...]]:
+    """(node, what it is, the same in fewer words) -> rows (how many, what they are, the nodes), of at most SHOWN if
+    fewer words can do that.
+    """
+    listed = list(rows)
+    wordy = len({full for _, full, _ in listed}) <= SHOWN
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for node, full, brief in listed:
+        groups.setdefault(full if wordy else brief, []).append(node)
+    for what, nodes in groups.items():
+        yield str(len(nodes)), *what, _nodes_text(nodes, verbose=False)
+
+
 def inspection(found: Inspection, *, verbose: bool) -> Iterator[RenderableType]:
-    """Yield the sites of a model."""
-    limit = None if verbose else SHOWN
-    kinds = Counter((site.activation, site.form) for site in found.sites)
-    yield table(
-        f"{sum(found.op_counts.values())} nodes, {len(found.sites)} activations",
-        ("sites", "activation", "form"),
-        ((str(count), activation, form) for (activation, form), count in kinds.most_common()),
-        limit=limit,
-    )
-    if found.sites:
-        yield ""
-        yield table(
-            "Sites",
-            ("node", "activation", "form", "parameters", "dtype"),
-            map(_site_row, found.sites),
-            limit=limit,
-        )
+    """Yield the sites of a model: one a row, or grouped by what they are."""
+    title = f"{sum(found.op_counts.values())} nodes, {len(found.sites) or 'no'} activations"
+    columns = ("activation", "form", "parameters", "dtype")
+    if not found.sites:
+        yield Text(title, style="bold")
+    elif verbose:
+        rows = ((_site_text(site), *_site_row(site)) for site in found.sites)
+        yield from table(title, ("node", *columns), rows, limit=None)
+    else:
+        groups = _grouped((_site_text(site), _site_row(site), _site_row(site, brief=True)) for site in found.sites)
+        yield from table(title, ("sites", *columns, "nodes"), groups)
     yield from skipped(found.skipped, verbose=verbose, title="Not counted")
 
 
-def _site_row(site: Site) -> tuple[str, ...]:
-    where = _node_text(site.scope.path, site.node, site.output)
-    return where, site.activation, site.form, parameters_text(site.parameters), site.dtype or "unknown"
+def _site_row(site: Site, *, brief: bool = False) -> tuple[str, ...]:
+    parameters = _various(site.parameters) if brief else parameters_text(site.parameters)
+    return spelled(site.activation), site.form, parameters, site.dtype or "unknown"
+
+
+def _various(parameters: Parameters) -> str:
+    return "various" if parameters else ""
 
 
 def skipped(skips: Sequence[Skip], *, verbose: bool, title: str = "Skipped") -> Iterator[RenderableType]:
     """Yield what was left alone: each reason once, with its nodes."""
-    by_reason: dict[str, list[str]] = {}
+    by_reason: dict[str, list[Skip]] = {}
     for skip in skips:
-        by_reason.setdefault(skip.reason, []).append(_node_text(skip.scope, skip.node, "it"))
-    for number, (reason, nodes) in enumerate(by_reason.items()):
-        if number == 0:
-            yield Text(f"\n{title}", style="bold")
-        shown = nodes if verbose else nodes[:3]
-        more = f" and {len(nodes) - len(shown)} more" if len(nodes) > len(shown) else ""
-        yield Text(f"  {', '.join(shown)}{more}: {reason}")
+        by_reason.setdefault(skip.reason, []).append(skip)
+    if skips:
+        yield Text(f"\n{title}", style="bold")
+    for reason, alike in by_reason.items():
+        nodes = [_node_text(skip.scope, skip.node, "") for skip in alike if skip.node]
+        unnamed = len(alike) - len(nodes)
+        count = f"{unnamed} unnamed node{'s' if unnamed > 1 else ''}" if unnamed else ""
+        yield Text(f"  {', '.join(filter(None, (_nodes_text(nodes, verbose=verbose), count)))}: {reason}")
 
 
 def rewriting(result: Result, *, verbose: bool) -> Iterator[RenderableType]:
     """Yield what a verb changed: the op counts, the sites, what was skipped."""
-    limit = None if verbose else SHOWN
     if result.changed:
         before, after = result.ops_before, result.ops_after
-        yield table("Ops", ("op", "before", "after", ""), _count_rows(before, after), limit=limit)
-        yield ""
-        yield table("Sites", ("node", "before", "after", "bits"), map(_change_row, result.sites), limit=limit)
-        yield from _notes(result.sites)
+        yield from table("Ops", ("op", "before", "after", "change"), _count_rows(before, after))
+        columns = ("before", "after", "bits")
+        if verbose:
+            rows = ((_site_text(change.site), *_change_row(change)) for change in result.sites)
+            yield from table("\nSites", ("node", *columns), rows, limit=None)
+            yield from _notes(result.sites)
+        else:
+            changes = ((_site_text(c.site), _change_row(c), _change_row(c, brief=True)) for c in result.sites)
+            yield from table("\nSites", ("sites", *columns, "nodes"), _grouped(changes))
     yield from skipped(result.skipped, verbose=verbose)
 
 
@@ -125,21 +168,23 @@ def _count_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator
     yield "all", str(old), str(new), f"{new - old:+d}"
 
 
-def _change_row(change: Change) -> tuple[str, ...]:
+def _change_row(change: Change, *, brief: bool = False) -> tuple[str, ...]:
+    """What is, what it becomes; an activation that stays is not written twice."""
     site = change.site
+    listed = _various if brief else parameters_text
+    old, new = listed(site.parameters), listed(change.parameters)
+    stays = (site.activation, old) == (change.activation, new) and change.form != "op"
     bits = {True: "same", False: "within its bound", None: ""}[change.exact]
     return (
-        _node_text(site.scope.path, site.node, site.output),
-        _form_text(site.activation, site.form, site.parameters),
-        _form_text(change.activation, change.form, change.parameters),
+        _form_text(site.activation, site.form, old),
+        change.form if stays else _form_text(change.activation, change.form, new),
         bits,
     )
 
 
-def _form_text(activation: str, form: str, parameters: Parameters) -> str:
-    listed = parameters_text(parameters)
-    name = activation if form == "op" else f"{activation} {form}"
-    return f"{name}({listed})" if listed else name
+def _form_text(activation: str, form: str, parameters: str) -> str:
+    name = spelled(activation) if form == "op" else f"{spelled(activation)} {form}"
+    return f"{name}({parameters})" if parameters else name
 
 
 def _notes(changes: Iterable[Change]) -> Iterator[RenderableType]:
@@ -149,7 +194,7 @@ def _notes(changes: Iterable[Change]) -> Iterator[RenderableType]:
 
 def drifting(found: Drift) -> Iterator[RenderableType]:
     """Yield how far a swap moved the outputs."""
-    yield table(
+    yield from table(
         "\nHow far the swap moves the outputs, on made-up inputs",
         ("output", "largest change", "mean change", "size of the output"),
         ((o.name, f"{o.max_abs:.4g}", f"{o.mean_abs:.4g}", f"{o.scale:.4g}") for o in found.outputs),
@@ -157,28 +202,53 @@ def drifting(found: Drift) -> Iterator[RenderableType]:
     yield Text("  A swap changes what the model computes: a trained model usually has to be trained further.")
 
 
-def verdict(found: Verdict, *, verbose: bool) -> Iterator[RenderableType]:
-    """Yield a check's outcome with its evidence."""
+def subject(result: Result) -> str:
+    """Return what the outcome of a swap is compared with; "" for what computes the same."""
+    if not result.verb.startswith("swap"):
+        return ""
+    names = ", ".join(dict.fromkeys(spelled(change.activation) for change in result.sites))
+    return f"compared with the original in which these sites stand in another form of {names}"
+
+
+def verdict(found: Verdict, *, verbose: bool, subject: str = "") -> Iterator[RenderableType]:
+    """Yield a check's outcome with its evidence. `subject`: what was compared, where that needs saying."""
     limit = None if verbose else SHOWN
     title = Text("\n").append(found.outcome, style=f"bold {_COLOURS[found.outcome]}")
     yield title.append(f": {len(found.runs)} runs on {', '.join(found.providers) or 'no provider'}")
-    for reason in found.reasons:
-        yield Text(f"  because {reason}")
+    if subject:
+        yield Text(f"  {subject}")
+    yield from _reasons(found, verbose=verbose)
     rows = []
     for item in found.worst_outputs():
         difference = "bit-equal" if not item.differing else f"{item.max_abs:.3g} ({item.max_u:.3g} u)"
         allowed = "" if not item.differing else f"rtol {item.rtol:.3g}, atol {item.atol:.3g}; noise {item.noise:.3g}"
         rows.append((item.name, f"{item.dtype}{list(item.shape)}", item.outcome, difference, allowed))
     if rows:
-        yield table("", ("output", "type", "verdict", "largest difference", "allowed"), rows, limit=limit)
+        columns = ("output", "type", "verdict", "largest difference", "allowed")
+        yield from table("", columns, rows, limit=limit)
     if found.sites and verbose:
         lines = ((str(s.site), str(s.elements), "yes" if s.reached else "no", s.reason) for s in found.sites)
-        yield table("\nSites", ("site", "values seen", "both sides", "remark"), lines, limit=None)
+        yield from table("\nSites", ("site", "values seen", "both sides", "remark"), lines, limit=None)
     elif found.sites:
         reached = sum(item.reached for item in found.sites)
         yield Text(f"  {reached} of {len(found.sites)} sites were reached on every side of their kinks")
     for note in found.notes if verbose else ():
         yield Text(f"  note: {note}", style="dim")
+
+
+def _reasons(found: Verdict, *, verbose: bool) -> Iterator[RenderableType]:
+    """Yield each reason once; sites that are in doubt for the same one together."""
+    doubts: dict[str, list[str]] = {}
+    for item in found.sites:
+        if item.doubt:
+            doubts.setdefault(item.doubt, []).append(item.site.node or item.site.output)
+    of_sites = {f"{item.site}: {item.doubt}" for item in found.sites}
+    reasons = [reason for reason in found.reasons if reason not in of_sites]
+    reasons += [f"{_nodes_text(nodes, verbose=verbose)}: {doubt}" for doubt, nodes in doubts.items()]
+    shown = reasons if verbose else reasons[:SHOWN]
+    yield from (Text(f"  because {reason}") for reason in shown)
+    if len(reasons) > len(shown):
+        yield Text(f"  ... and {len(reasons) - len(shown)} more reasons; -v shows all")
 
 
 def forms(activations: Iterable[Activation]) -> Iterator[RenderableType]:
@@ -198,8 +268,8 @@ def forms(activations: Iterable[Activation]) -> Iterator[RenderableType]:
             )
             for name, form in activation.forms.items()
         )
-        title = f"\n{activation.spelled}({defaults})"
-        yield table(title, ("form", "nodes", "formula", "when", "exact", "special inputs"), rows, limit=None)
+        title = f"\n{activation.spelled}({defaults})" if defaults else f"\n{activation.spelled}"
+        yield from table(title, ("form", "nodes", "formula", "when", "exact", "special inputs"), rows, limit=None)
         yield Text(f"  {activation.source}", style="dim")
 
 
@@ -213,7 +283,36 @@ def exactness(condition: Any) -> str:
     return "yes" if condition is TRUE else text(condition)
 
 
+def describe(activation: Activation) -> dict[str, Any]:
+    """Return an activation and its forms as plain data."""
+    from onnxact.activation.expr import ops, text
+
+    return {
+        "defaults": activation.defaults,
+        "source": activation.source,
+        "torch": activation.torch or None,
+        "forms": {
+            name: {
+                "formula": text(form.expr),
+                "ops": sorted(ops(form.expr)),
+                "when": exactness(form.when) if form.when else None,
+                "exact": exactness(form.exact),
+                "special": dict(form.special),
+            }
+            for name, form in activation.forms.items()
+        },
+    }
+
+
 def show(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print the parts one below the other."""
+    """Print the parts one below the other: texts as they are, tables without trailing blanks."""
     for part in parts:
-        console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
+        for line in [part] if isinstance(part, Text) else _lines(console, part):
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _lines(console: Console, part: RenderableType) -> Iterator[Text]:
+    for segments in console.render_lines(part, pad=False):
+        line = Text.assemble(*((segment.text, segment.style or "") for segment in segments))
+        line.rstrip()
+        yield line

@@ -89,8 +89,8 @@ class Drafter:
         """Return the draft. Constants that only replaced nodes read go with them, where nothing records the node."""
         losing = [
             number
-            for number, (edit, site) in enumerate(zip(self.edits, self.sites, strict=True))
-            if not edit.provenance and (len(site.nodes) > 1 or len(site.scope.nodes[site.root].input) > 1)
+            for number, edit in enumerate(self.edits)
+            if not edit.provenance and edit.replacement.inputs is not None
         ]
         if losing:
             self._drop_dead_constants(losing)
@@ -105,7 +105,8 @@ class Drafter:
         for number in losing:
             gone.setdefault(self.edits[number].scope, set()).update(self.sites[number].nodes)
         for edit in self.edits:
-            kept.setdefault(edit.scope, set()).update(edit.replacement.inputs, *(new.inputs for new in edit.new))
+            inputs = [written.inputs or () for written in (edit.replacement, *edit.new)]
+            kept.setdefault(edit.scope, set()).update(*inputs)
         seen: dict[str, set[str]] = {path: set() for path in gone}
         for number in losing:
             scope, path = self.sites[number].scope, self.edits[number].scope

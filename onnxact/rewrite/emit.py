@@ -87,6 +87,8 @@ class _Recipe(NamedTuple):
     attributes: tuple[list[tuple[str, Any] | AttributeProto], ...]
     unit: bool
     has_constants: bool
+    alone: Emitted | None
+    """What is written where one node that reads x alone takes the place of another: the same for every site."""
     of: tuple[Expr, Parameters]
     """Held so that the identities by which recipes are found stay taken."""
 
@@ -105,6 +107,8 @@ class Emitter:
     def emit(self, site: Site, expr: Expr, bound: Parameters) -> Emitted:
         """Return the nodes that compute `expr` of the site's input into the site's output."""
         recipe = self._recipe(site, expr, bound)
+        if recipe.alone is not None and len(site.nodes) == 1 and len(site.scope.nodes[site.root].input) == 1:
+            return recipe.alone
         value = site.input
         outputs: list[str] = []
         new: list[NewNode] = []
@@ -138,7 +142,10 @@ class Emitter:
         if unit:
             steps = _Compiler(site.scope.opset, site.dtype or "float32", bound, unit=True).run(expr)
         named = tuple(step._replace(operands=self._named(site, step.operands)) for step in steps)
-        return _Recipe(named, tuple(map(_attributes, steps)), unit, constants, (expr, bound))
+        attributes = tuple(map(_attributes, steps))
+        in_place = len(named) == 1 and named[0].operands == (_X,)
+        alone = Emitted((), NewNode(named[0].op, None, (), "", attributes[0]), frozenset()) if in_place else None
+        return _Recipe(named, attributes, unit, constants, alone, (expr, bound))
 
     def _named(self, site: Site, operands: tuple[Any, ...]) -> tuple[Any, ...]:
         named = [self._operand(site, operand) for operand in operands]

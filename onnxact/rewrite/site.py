@@ -84,6 +84,8 @@ def plain(value: Bound) -> Any:
     numbers = np.asarray(value.value, np.float64)
     if numbers.size == 1:
         return float(numbers.reshape(()))
+    if not numbers.size:
+        return {"value": value.name, "shape": list(numbers.shape)}
     return {"value": value.name, "shape": list(numbers.shape), "min": float(numbers.min()), "max": float(numbers.max())}
 
 

@@ -247,6 +247,8 @@ def _laid_out(site: Site, array: NDArray[Any], shape: Shape, to: Target) -> NDAr
     channels = shape[axis]
     if not isinstance(channels, int):
         return f"the number of channels of {site.input!r} is not known (axis {axis} of {list(shape)})"
+    if not channels:
+        return f"{site.input!r} has no channel (axis {axis} of {list(shape)})"
     if array.size == 1:
         array = np.full(channels, array.reshape(()))
     laid = array.reshape((array.size,) + (1,) * (len(shape) - axis - 1))

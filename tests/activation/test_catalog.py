@@ -118,16 +118,18 @@ def test_ops_with_numeric_attributes_are_known_to_the_enclosure() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("op", "way"), [(op, way) for op, row in REWRITES.items() for way in row])
 def test_rewrites_mean_the_op(op: str, way: str, dtype: str) -> None:
-    """Bit for bit but for the sign of zero, inexact ones within 2 u where nothing over- or underflows."""
+    """Bit for bit but for the sign of zero, inexact ones within 3 u where nothing over- or underflows."""
     points = signed_log(dtype)
     other = {"y": np.random.default_rng(5).permutation(points).astype(np.float64)}
     second = {y: Parameter("y")}
     expected = evaluate(Call(op, (x, Parameter("y"))[: len(PRIMITIVES[op].operands)]), points, other).astype(np.float64)
     found = evaluate(substitute(REWRITES[op][way], second), points, other).astype(np.float64)
     if op in _INEXACT_REWRITES:
+        with np.errstate(invalid="ignore"):
+            error = np.abs(found - expected)
         inside = (np.abs(expected) > 1e-4) & (np.abs(expected) < 1e3) & (np.abs(points.astype(np.float64)) < 1e3)
         inside &= (np.abs(other["y"]) > 1e-3) & (np.abs(other["y"]) < 1e3)
-        assert np.all(np.abs(found - expected)[inside] <= 3 * unit_roundoff(FLOATS[dtype]) * np.abs(expected)[inside])
+        assert np.all(error[inside] <= 3 * unit_roundoff(FLOATS[dtype]) * np.abs(expected)[inside])
     else:
         np.testing.assert_array_equal(found, expected)
 

@@ -54,13 +54,7 @@ class _Differ:
 
     def _rest(self, where: str, old: Any, new: Any, but: Collection[str]) -> Iterator[str]:
         """Compare the bytes of two messages without some of their fields."""
-        first, second = type(old)(), type(new)()
-        first.CopyFrom(old)
-        second.CopyFrom(new)
-        for field in but:
-            first.ClearField(field)
-            second.ClearField(field)
-        if _bytes(first) != _bytes(second):
+        if _bytes(_without(old, but)) != _bytes(_without(new, but)):
             yield f"{where}: differs outside of {', '.join(but) or 'nothing'}"
 
     def _graph(self, path: str, old: Graph, new: Graph) -> Iterator[str]:
@@ -72,7 +66,7 @@ class _Differ:
             yield from self._named_messages(f"{where}: {field}", getattr(old, field), getattr(new, field))
 
     def _named_messages(self, where: str, old: Any, new: Any) -> Iterator[str]:
-        """Kept ones have their order and bytes, gone ones are not read any more, new ones have new names and are last."""
+        """Kept ones have their order and bytes, gone ones are read no more, new ones have new names and are last."""
         kept = [m for m in new if m.name in self.old_names]
         remaining = iter(kept)
         following = next(remaining, None)
@@ -140,6 +134,21 @@ class _Differ:
             number += 1
             path = f"{inner}#{number}"
         return path
+
+
+def _without(message: Any, but: Collection[str]) -> Any:
+    """Return a copy without some fields, which for weights are worth not copying at all."""
+    copy = type(message)()
+    for descriptor, value in message.ListFields():
+        if descriptor.name in but:
+            continue
+        if descriptor.is_repeated:
+            getattr(copy, descriptor.name).extend(value)
+        elif descriptor.message_type is not None:
+            getattr(copy, descriptor.name).CopyFrom(value)
+        else:
+            setattr(copy, descriptor.name, value)
+    return copy
 
 
 def _bytes(message: Any) -> bytes:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
 import onnxact
 from onnxact.activation.catalog import ACTIVATIONS
+from onnxact.activation.numeric import FLOATS, rounded
 from onnxact.api import Result
 from onnxact.model.edit import apply
 from onnxact.model.view import View
 from onnxact.rewrite import reference
+from onnxact.rewrite.draft import Change
 from tests.laws import runtime
 from tests.laws.differ import Named, all_names, differences
 
@@ -64,23 +66,55 @@ VERBS = {
 }
 
 
-class Experiment:
-    """One verb on one model. `path` where the model has to be read from its file (external data)."""
+class Subject:
+    """A model and what is true of it before anything is done. `path` where it has to be read from its file.
 
-    def __init__(self, model: ModelProto, verb: Verb, path: Path | None = None) -> None:
-        self.before = model
-        self.verb = verb
+    runs: whether it is small enough for ONNX Runtime to compute it in a test.
+    """
+
+    def __init__(self, model: ModelProto, path: Path | None = None, *, runs: bool = True) -> None:
+        self.model = model
         self.path = path
+        self.runs = runs
         self.folder = str(path.parent) if path else ""
+        self.bytes = model.SerializeToString(deterministic=True)
 
     @cached_property
-    def bytes_before(self) -> bytes:
-        return self.before.SerializeToString(deterministic=True)
+    def refused(self) -> str:
+        """What onnx.checker says against the model."""
+        return refused(self.model)
+
+    @cached_property
+    def session(self) -> Any:
+        """An ONNX Runtime session, None where it does not load."""
+        return runtime.session(self.model, self.folder)[0] if self.runs else None
+
+    @cached_property
+    def computed(self) -> tuple[runtime.Feeds, list[Any]] | None:
+        """Inputs and outputs; None where it does not run, or not twice the same."""
+        try:
+            feeds = runtime.feeds_for(self.model, self.session)
+        except (TypeError, ValueError):
+            return None
+        outputs, _ = runtime.run(self.session, feeds)
+        again, _ = runtime.run(self.session, feeds)
+        if outputs is None or again is None or any(map(runtime.unequal, outputs, again)):
+            return None
+        return feeds, outputs
+
+
+class Experiment:
+    """One verb on one model."""
+
+    def __init__(self, subject: Subject, verb: Verb) -> None:
+        self.subject = subject
+        self.before = subject.model
+        self.verb = verb
+        self.argument = subject.path or subject.model
 
     @cached_property
     def result(self) -> Result:
-        self.bytes_before  # noqa: B018 - taken before the verb can touch anything
-        return self.verb(self.path or self.before)
+        return self.verb(self.argument)
 
     @property
     def after(self) -> ModelProto:
@@ -96,33 +130,33 @@ class Experiment:
         return named
 
     @cached_property
-    def runnable(self) -> tuple[Any, str]:
-        return runtime.session(self.before, self.folder)
-
-    @cached_property
     def rewritten(self) -> tuple[Any, str]:
-        return runtime.session(self.after, self.folder)
+        return runtime.session(self.after, self.subject.folder)
 
 
 def lossless(experiment: Experiment) -> Iterator[str]:
     """Every message that no edit names keeps its bytes; the argument keeps all; nothing to do changes nothing."""
     result = experiment.result
-    if experiment.before.SerializeToString(deterministic=True) != experiment.bytes_before:
+    if experiment.before.SerializeToString(deterministic=True) != experiment.subject.bytes:
         yield "the argument was changed"
-    if not result.changed and experiment.after.SerializeToString(deterministic=True) != experiment.bytes_before:
-        yield "nothing was rewritten, and yet something changed"
+    if not result.changed:
+        if experiment.after.SerializeToString(deterministic=True) != experiment.subject.bytes:
+            yield "nothing was rewritten, and yet something changed"
+        return
     yield from differences(experiment.before, experiment.after, experiment.sites)
 
 
 def names(experiment: Experiment) -> Iterator[str]:
     """The interface and all node names stay; the site's last node keeps name and output; new names are new."""
+    if not experiment.result.changed:
+        return
     before, after = experiment.before.graph, experiment.after.graph
     for kind in ("input", "output"):
         if [v.name for v in getattr(before, kind)] != [v.name for v in getattr(after, kind)]:
             yield f"graph {kind}s changed"
     old = set(all_names(experiment.before))
     new = [name for name in _defined(experiment.after) if name not in old]
-    clashes = {name for name in new if new.count(name) > 1}
+    clashes = [name for name, count in Counter(new).items() if count > 1]
     if clashes:
         yield f"new names are used twice: {sorted(clashes)[:3]}"
     for scope in View(experiment.after).scopes:
@@ -140,7 +174,7 @@ def _defined(model: ModelProto) -> Iterator[str]:
 
 def deterministic(experiment: Experiment) -> Iterator[str]:
     """The same input and options give the same bytes and the same report."""
-    again = experiment.verb(experiment.path or experiment.before)
+    again = experiment.verb(experiment.argument)
     if again.proto.SerializeToString() != experiment.after.SerializeToString():
         yield "a second run gave other bytes"
     if str(again.to_json()) != str(experiment.result.to_json()):
@@ -152,14 +186,14 @@ def round_trip(experiment: Experiment) -> Iterator[str]:
     if not experiment.verb.decomposes or not experiment.result.changed:
         return
     fused = onnxact.fuse(experiment.after)
-    if fused.proto.SerializeToString(deterministic=True) != experiment.bytes_before:
+    if fused.proto.SerializeToString(deterministic=True) != experiment.subject.bytes:
         why = [skip.reason for skip in fused.skipped if "decomposed by onnxact" in skip.reason]
         yield f"fuse(decompose(m)) is not m: {why[:2] or differences(experiment.before, fused.proto, {})[:2]}"
 
 
 def idempotent(experiment: Experiment) -> Iterator[str]:
     """Doing it twice is doing it once."""
-    if experiment.result.changed and not experiment.path:
+    if experiment.result.changed and experiment.subject.path is None:
         twice = experiment.verb(experiment.after)
         if twice.changed:
             kinds = {f"{c.site.activation} ({c.site.form}) -> {c.activation} ({c.form})" for c in twice.sites}
@@ -167,21 +201,19 @@ def idempotent(experiment: Experiment) -> Iterator[str]:
 
 
 def valid(experiment: Experiment) -> Iterator[str]:
-    """What passed onnx.checker passes, what ONNX Runtime loads it loads; that it has no kernel for a form is no harm."""
+    """What passed onnx.checker passes, what ONNX Runtime loads it loads, unless it has no kernel for a form's op."""
     if not experiment.result.changed:
         return
-    if not checked(experiment.before):
-        reason = checked(experiment.after)
-        if reason:
-            yield f"onnx.checker: {reason}"
-    if experiment.runnable[0] is not None:
+    if not experiment.subject.refused and (reason := refused(experiment.after)):
+        yield f"onnx.checker: {reason}"
+    if experiment.subject.session is not None:
         loaded, reason = experiment.rewritten
         if loaded is None and not runtime.lacks_kernel(reason):
             yield f"ONNX Runtime: {reason}"
 
 
-def checked(model: ModelProto) -> str:
-    """Return what onnx.checker says against the model; types and shapes included where they can be inferred."""
+def refused(model: ModelProto) -> str:
+    """Return what onnx.checker says against the model."""
     try:
         onnx.checker.check_model(model)
     except Exception as error:  # noqa: BLE001 - ValidationError, and what else the checker's C++ raises
@@ -209,56 +241,56 @@ def _is_activation(node: NodeProto) -> bool:
 
 def numerics(experiment: Experiment) -> Iterator[str]:
     """What is declared exact gives the same bits on ONNX Runtime without optimisation; a swap, as in another form."""
-    result = experiment.result
-    if not result.changed:
-        return
-    other: Any = experiment.runnable[0]
-    if experiment.verb.keeps_meaning:
-        if not all(change.exact for change in result.sites):
-            return
-    else:
-        other = _reference(experiment)
-    running = experiment.rewritten[0]
-    if other is None or running is None:
-        return
-    yield from _compared(experiment, other, running)
-
-
-def _reference(experiment: Experiment) -> Any:
-    """Return a session of the original with every swapped site in another exact form, None where there is none."""
-    model = ModelProto()
-    model.CopyFrom(experiment.before)
-    view = View(model, experiment.path.parent if experiment.path else None)
     changes = experiment.result.sites
-    plan = reference.plan(view, changes)
-    if len(plan.edits) < len(changes) or any(change.activation not in PIECEWISE_LINEAR for change in changes):
-        return None
-    apply(view, plan)
-    return runtime.session(model, experiment.folder)[0]
+    if not changes or experiment.subject.session is None or any(map(_rounds_parameter, changes)):
+        return
+    if experiment.verb.keeps_meaning:
+        if all(change.exact for change in changes):
+            yield from _compared(experiment, experiment.subject)
+    elif all(change.activation in PIECEWISE_LINEAR for change in changes):
+        other = in_another_form(experiment)
+        if other is not None:
+            yield from _compared(experiment, other)
 
 
 PIECEWISE_LINEAR = {"relu", "relu6", "clip", "leaky_relu", "prelu", "thresholded_relu"}
 
 
-def _compared(experiment: Experiment, left: Any, right: Any) -> Iterator[str]:
-    try:
-        feeds = runtime.feeds_for(experiment.before, left)
-    except (TypeError, ValueError):
+def _rounds_parameter(change: Change) -> bool:
+    """Tell whether a parameter is no number of the tensor's dtype.
+
+    Then ONNX Runtime's own op, which takes it as float32, is not what ONNX's function body computes.
+    """
+    numbers = [value for value in change.parameters.values() if isinstance(value, float)]
+    dtype = FLOATS[change.site.dtype or "float32"]
+    return any(float(rounded(number, dtype)) != number for number in numbers)
+
+
+def in_another_form(experiment: Experiment) -> Subject | None:
+    """Return the original with every swapped site in another exact form, None where there is none."""
+    model = ModelProto()
+    model.CopyFrom(experiment.before)
+    view = View(model, experiment.subject.path.parent if experiment.subject.path else None)
+    plan = reference.plan(view, experiment.result.sites)
+    if len(plan.edits) < len(experiment.result.sites):
+        return None
+    apply(view, plan)
+    return Subject(model, experiment.subject.path)
+
+
+def _compared(experiment: Experiment, other: Subject) -> Iterator[str]:
+    running = experiment.rewritten[0]
+    if other.session is None or running is None or other.computed is None:
         return
-    expected, _ = runtime.run(left, feeds)
-    if expected is None:
-        return
-    again, _ = runtime.run(left, feeds)
-    if again is None or any(runtime.unequal(a, b) for a, b in zip(expected, again, strict=True)):
-        return
-    actual, reason = runtime.run(right, feeds)
+    feeds, expected = other.computed
+    actual, reason = runtime.run(running, feeds)
     if actual is None:
         yield f"ran before, and now: {reason}"
         return
-    for name, a, b in zip((v.name for v in experiment.before.graph.output), expected, actual, strict=True):
-        difference = runtime.unequal(a, b)
+    for value, wanted, given in zip(experiment.before.graph.output, expected, actual, strict=True):
+        difference = runtime.unequal(wanted, given)
         if difference:
-            yield f"output {name!r}: {difference}"
+            yield f"output {value.name!r}: {difference}"
 
 
 LAWS: dict[str, Callable[[Experiment], Iterator[str]]] = {
@@ -267,10 +299,7 @@ LAWS: dict[str, Callable[[Experiment], Iterator[str]]] = {
 }
 
 
-def violations(model: ModelProto, verb: Verb, path: Path | None = None) -> list[str]:
+def violations(subject: Subject, verb: Verb) -> list[str]:
     """Return everything in which a verb on this model breaks a law."""
-    experiment = Experiment(model, verb, path)
+    experiment = Experiment(subject, verb)
     return [f"{verb.label}: {name}: {line}" for name, law in LAWS.items() for line in law(experiment)]
-
-
-__all__ = ["LAWS", "VERBS", "Experiment", "Verb", "checked", "np", "violations"]

@@ -1,4 +1,4 @@
-"""ONNX Runtime as an oracle: does it load, what does it compute with optimisation off; and inputs that tell forms apart."""
+"""ONNX Runtime as an oracle: does it load, what does it compute with optimisation off; and signed inputs for it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def lacks_kernel(reason: str) -> bool:
 def values(dtype: Any, count: int, *, special: bool, seed: int = 0) -> NDArray[Any]:
     """Return `count` signed numbers, log-spaced in magnitude over the whole dtype, and the special values if wanted."""
     random = np.random.default_rng(seed)
-    limits = ml_dtypes.finfo(dtype)
+    limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     exponents = random.uniform(float(limits.minexp) / 2, float(limits.maxexp) - 2, count)
     wide = random.choice([-1.0, 1.0], count) * 2.0**exponents
     near = random.normal(0, 3, count)

@@ -1,0 +1,108 @@
+"""Write what the documentation shows from what the program does: `python docs/generate.py [--check]`.
+
+In README.md and docs/*.md, every line `$ command` in a console block is run, in order, in a folder that holds models/,
+and the lines behind it are replaced by what it printed. docs/forms.md is written from the table of activations.
+`--check` writes nothing and fails where something would change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
+from onnxact.activation.expr import TRUE, ops, size, text
+from onnxact.report.text import exactness, number
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def main() -> int:
+    """Regenerate, or with --check compare; return the exit code."""
+    check = "--check" in sys.argv[1:]
+    pages = generated()
+    stale = [path for path, content in pages.items() if not path.exists() or path.read_text() != content]
+    for path in stale:
+        if check:
+            sys.stderr.write(f"{path.relative_to(ROOT)} is out of date: run python docs/generate.py\n")
+        else:
+            path.write_text(pages[path])
+    return 1 if check and stale else 0
+
+
+def generated() -> dict[Path, str]:
+    """Return every generated file with its content."""
+    written = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    by_hand = [path for path in written if path.name not in ("forms.md", "benchmarks.md")]
+    return {ROOT / "docs/forms.md": forms_page(), **{path: with_output(path.read_text()) for path in by_hand}}
+
+
+def with_output(page: str) -> str:
+    """Return the page with the output of its commands as it is now."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "models", Path(folder) / "models", ignore=shutil.ignore_patterns("__pycache__"))
+        return BLOCK.sub(lambda block: f"```console\n{_session(block[1], Path(folder))}```", page)
+
+
+def _session(block: str, folder: Path) -> str:
+    commands = [line for line in block.splitlines() if line.startswith("$ ")]
+    return "\n".join(f"{command}\n{_output(command[2:], folder)}" for command in commands)
+
+
+def _output(command: str, folder: Path) -> str:
+    words = shlex.split(command)
+    words = [sys.executable, "-m", "onnxact", *words[1:]] if words[0] == "onnxact" else [sys.executable, *words[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
+    run = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    printed = "\n".join(line.rstrip() for line in (run.stdout + run.stderr).splitlines()).strip("\n")
+    return printed + "\n" if printed else ""
+
+
+def forms_page() -> str:
+    """Return the page that lists every form."""
+    parts = [_HEAD]
+    parts += [_activation(activation) for activation in ACTIVATIONS.values()]
+    return "\n".join(parts)
+
+
+_HEAD = """# Forms
+
+Generated from `onnxact/activation/catalog.py` by `python docs/generate.py`; do not edit.
+
+*Exact*: the form returns the bits of the activation, its parameters rounded to the tensor's dtype, for every input,
+under the condition given. *Special*: inputs at which, for some parameters, it returns something else all the same.
+*±0*: a zero may have the other sign. What is not exact stays within the bound that
+`onnxact.activation.rounding.enclosure` computes for each input. *Nodes* counts nodes; constants are initializers.
+A form in brackets can be derived where an op is not wanted:
+`tanh-softplus[softplus=stable]` computes Mish's Softplus by its form `stable`.
+"""
+
+
+def _activation(activation: Activation) -> str:
+    defaults = ", ".join(f"{param.name} = {number(param.default)}" for param in activation.params)
+    torch = f" torch: `nn.{activation.torch}`." if activation.torch else ""
+    rows = "\n".join(_row(name, form) for name, form in activation.forms.items())
+    return (
+        f"## {activation.spelled}\n\n{defaults + '. ' if defaults else ''}{activation.source}.{torch}\n\n"
+        f"| form | formula | nodes | ops | when | exact | special |\n|---|---|---|---|---|---|---|\n{rows}\n"
+    )
+
+
+def _row(name: str, form: Form) -> str:
+    special = ", ".join(f"{at} → {number(value)}" for at, value in form.special.items())
+    notes = [special, "±0" if form.signed_zero else "", "" if form.emitted else "recognised only"]
+    when = "" if form.when is TRUE else f"`{text(form.when)}`"
+    listed = ", ".join(sorted(ops(form.expr)))
+    shown = [f"`{name}`", f"`{text(form.expr)}`", str(size(form.expr)), listed, when, exactness(form.exact)]
+    return "| " + " | ".join([*shown, ", ".join(filter(None, notes))]) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

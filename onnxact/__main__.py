@@ -1,0 +1,6 @@
+"""`python -m onnxact`."""
+
+from onnxact.cli import main
+
+if __name__ == "__main__":
+    main()

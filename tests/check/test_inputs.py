@@ -1,0 +1,209 @@
+"""make_inputs, ranges, shapes: what is fed to a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from onnxact.check import NoInputError, load_inputs, make_inputs, parse_shapes, run
+from onnxact.check.ranges import UNLIMITED, Range, integer_range
+from onnxact.check.sizes import Guess
+from onnxact.errors import ModelError, UsageError
+from tests.check.models import net, unary
+
+FLOAT_TABLE = ", ".join("0" for _ in range(20))
+
+
+def gather(inputs: str, body: str, weights: str = "") -> ModelProto:
+    """A model whose `table` [5, 4] is gathered from by what `body` calls i."""
+    table = f"float[5, 4] table = {{{FLOAT_TABLE}}}" + (f", {weights}" if weights else "")
+    return net(inputs, "float y", f"{body} y = Gather(table, i)", table)
+
+
+@pytest.mark.parametrize("dtype", ["float", "float16", "bfloat16", "double"])
+def test_floats_have_both_signs_many_magnitudes_and_zeros(dtype: str) -> None:
+    values = make_inputs(unary("y = Identity(x)", dtype=dtype, shape="64, 64"), seed=0)["x"].astype(np.float64)
+    assert np.count_nonzero(values < 0) > 1500
+    assert np.count_nonzero(values > 0) > 1500
+    assert np.count_nonzero(values == 0) > 20
+    magnitude = np.abs(values[values != 0])
+    assert np.count_nonzero(magnitude < 0.01) > 300
+    assert np.count_nonzero(magnitude > 5) > 100
+    assert magnitude.max() <= 10
+
+
+def test_same_seed_same_values() -> None:
+    model = unary("y = Identity(x)")
+    first, again, other = (make_inputs(model, seed=seed)["x"] for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_initializers_are_not_fed_unless_given() -> None:
+    model = net("float[2] x, float[2] w", "float[2] y", "y = Mul(x, w)", "float[2] w = {1, 2}")
+    assert list(make_inputs(model, seed=0)) == ["x"]
+    weights = np.ones(2, np.float32)
+    assert make_inputs(model, seed=0, given={"w": weights})["w"] is weights
+
+
+def test_symbols_are_consistent_and_never_zero() -> None:
+    model = net("float[N, C] x, float[C, N, M] z, float[?] u", "float y", "y = Identity(x)")
+    made = make_inputs(model, seed=0, input_shapes={"z": (5, 3, 2)})
+    assert made["x"].shape == (3, 5)
+    assert {name: value.shape for name, value in make_inputs(model, seed=0).items()} == {
+        "x": (2, 2),
+        "z": (2, 2, 2),
+        "u": (2,),
+    }
+    assert make_inputs(model, seed=0, given={"x": np.ones((7, 4), np.float32)})["z"].shape == (4, 7, 2)
+
+
+def test_symbols_that_are_sums_of_symbols() -> None:
+    model = net("float[past, 1] p, float[seq, 1] s", "float y", "y = Identity(p)")
+    for text in ("past+seq", "2*seq + past"):
+        value = helper.make_tensor_value_info("m", TensorProto.FLOAT, [text])
+        del model.graph.input[2:]
+        model.graph.input.append(value)
+        sizes = {"p": (3, 1), "s": (5, 1)}
+        expected = {"past+seq": 8, "2*seq + past": 13}[text]
+        assert make_inputs(model, seed=0, input_shapes=sizes)["m"].shape == (expected,)
+
+
+def test_unknown_rank_takes_the_guess() -> None:
+    model = net("float[] s", "float y", "y = Identity(s)")
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    assert make_inputs(model, seed=0)["s"].shape == (2, 3)
+    assert make_inputs(model, seed=0, guess=Guess(1, 1, (4,)))["s"].shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (gather("int64[3] x", "i = Identity(x)"), Range(0, 4)),
+        (gather("int32[3] x", "c = Cast<to = 7>(x) i = Unsqueeze(c, a)", "int64[1] a = {0}"), Range(0, 4)),
+        (gather("int64[3] x", "i = Add(x, two)", "int64 two = {2}"), Range(-2, 2)),
+        (gather("int64[3] x", "i = Sub(x, two)", "int64 two = {2}"), Range(2, 6)),
+        (gather("int64[3] x", "i = Concat<axis = 0>(x, two)", "int64[1] two = {2}"), Range(0, 4)),
+        (net("int64[3] x, float[4, 6] d", "float y", "y = Gather<axis = 1>(d, x)"), Range(0, 5)),
+        (net("int64[3] x, float[A, B] d", "float y", "y = Gather(d, x)"), Range(0, 1)),
+        (
+            net("int64[3] x", "int64 y", "y = OneHot(x, depth, v)", "int64 depth = {7}, int64[2] v = {0, 1}"),
+            Range(0, 6),
+        ),
+        (net("float[9, 2] d, int64[2] x", "float y", "y = ReverseSequence(d, x)"), Range(1, 9)),
+        (net("int64[3] x", "bool y", "k = Constant<value_int = 7>() y = Equal(x, k)"), Range()),
+        (net("int64[3] x", "bool y", "y = Equal(x, k)", "int64 k = {7}"), Range(choices=(7,))),
+        (net("int64[3] x", "float y", "y = Cast<to = 1>(x)"), Range()),
+    ],
+)
+def test_integer_ranges(model: ModelProto, expected: Range) -> None:
+    assert integer_range(model, "x") == expected
+
+
+def test_integer_range_through_bodies_and_functions() -> None:
+    body = """
+        y = If (c) <
+            then_branch = yes () => (float a) { a = Gather(table, x) },
+            else_branch = no () => (float b) { b = Gather(table, x) }
+        >
+    """
+    model = net("int64[3] x, bool c", "float y", body, f"float[5, 4] table = {{{FLOAT_TABLE}}}")
+    assert integer_range(model, "x") == Range(0, 4)
+    function = '<domain: "local", opset_import: ["" : 18]> look (t, i) => (o) { j = Identity(i) o = Gather(t, j) }'
+    called = net(
+        "int64[3] x",
+        "float y",
+        "y = local.look(table, x)",
+        f"float[5, 4] table = {{{FLOAT_TABLE}}}",
+        functions=function,
+    )
+    assert integer_range(called, "x") == Range(0, 4)
+
+
+def test_integers_stay_in_their_range_and_take_compared_values() -> None:
+    model = gather("int64[64] x", "i = Identity(x)")
+    values = make_inputs(model, seed=1)["x"]
+    assert (values.min(), values.max()) == (0, 4)
+    rate = net("int64 rate", "bool y", "y = Equal(rate, k)", "int64 k = {16000}")
+    assert make_inputs(rate, seed=0)["rate"] == 16000
+    assert make_inputs(rate, seed=1)["rate"] <= 2
+    pixels = make_inputs(net("uint8[64] x", "float y", "y = Cast<to = 1>(x)"), seed=0)["x"]
+    assert pixels.max() > 200
+    assert UNLIMITED > 2**31 - 1
+
+
+def test_bools_strings_sequences_and_optionals() -> None:
+    model = net("bool c, bool[64] m, string[5] s, seq(float[3]) q, optional(float[3]) o", "bool y", "y = Not(c)")
+    even, odd = (make_inputs(model, seed=seed) for seed in (0, 1))
+    assert (bool(even["c"]), bool(odd["c"])) == (True, False)
+    assert even["m"].any()
+    assert not even["m"].all()
+    assert all(isinstance(word, str) for word in even["s"])
+    assert [value.shape for value in even["q"]] == [(3,), (3,)]
+    assert even["o"].shape == (3,)
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT8E4M3FN, TensorProto.INT4, TensorProto.COMPLEX64])
+def test_types_that_cannot_be_fed(dtype: int) -> None:
+    model = unary("y = Identity(x)")
+    model.graph.input[0].type.tensor_type.elem_type = dtype
+    with pytest.raises(NoInputError, match="input x is of type"):
+        make_inputs(model, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"input_shapes": {"z": (1,)}}, "no input z; its inputs: x"),
+        ({"given": {"z": np.ones(1)}}, "no input z"),
+        ({"input_shapes": {"x": (2, 9)}}, r"shape \[2, 9\] does not fit, the model declares \[N, 8\]"),
+        ({"input_shapes": {"x": (2,)}}, "does not fit"),
+        ({"given": {"x": np.ones((2, 8))}}, "float64 given, the model takes float32"),
+        ({"given": {"x": np.ones((2, 9), np.float32)}}, "does not fit"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        make_inputs(unary("y = Identity(x)"), seed=0, **options)
+
+
+def test_parse_shapes() -> None:
+    assert parse_shapes(["x:1,3,224,224", "input:0:2, 8", "n:"]) == {"x": (1, 3, 224, 224), "input:0": (2, 8), "n": ()}
+
+
+@pytest.mark.parametrize("text", ["x", ":1,2", "x:1,,2", "x:0,2", "x:-1", "x:a", "x:1.5"])
+def test_parse_shapes_refuses(text: str) -> None:
+    with pytest.raises(UsageError, match="input shape"):
+        parse_shapes([text])
+    with pytest.raises(UsageError, match="twice"):
+        parse_shapes(["x:1", "x:2"])
+
+
+def test_load_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "inputs.npz"
+    np.savez(path, x=np.ones(3, np.float32), i=np.arange(2))
+    loaded = load_inputs(path)
+    assert {name: value.dtype.name for name, value in loaded.items()} == {"x": "float32", "i": "int64"}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 cut short"])
+def test_load_inputs_refuses(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "inputs.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"inputs\.npz"):
+        load_inputs(path)
+    np.save(tmp_path / "one.npy", np.ones(3))
+    with pytest.raises(ModelError, match="without a name"):
+        load_inputs(tmp_path / "one.npy")
+
+
+def test_made_inputs_run() -> None:
+    model = gather("int32[N] x", "i = Cast<to = 7>(x)")
+    result = run(model, make_inputs(model, seed=0))
+    assert isinstance(result, dict)
+    assert result["y"].shape == (2, 4)
