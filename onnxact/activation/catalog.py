@@ -7,8 +7,8 @@ its own forms in turn; such a form is written `tanh-softplus[softplus=stable]`.
 
 Accuracy is said relative to the activation with its parameters rounded to the tensor's dtype, which is what ONNX's own
 function bodies do (CastLike). `exact` is the condition on the parameters under which a form returns, for every input,
-the bits that the reference rounds to; `special` lists the inputs at which, for some parameters, it does not even so, and
-`signed_zero` says that a zero may have the other sign. All other forms stay within `rounding.enclosure`.
+the bits that the reference rounds to; `special` lists the inputs at which, for some parameters, it does not even so,
+and `signed_zero` says that a zero may have the other sign. All other forms stay within `rounding.enclosure`.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _softplus(x: Array, beta: Array, threshold: Array) -> Array:
 
 def _logistic(x: Array) -> Array:
     e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
+    return np.asarray(np.where(x < 0, e, 1) / (1 + e))
 
 
 def _gated(x: Array, gate: Array) -> Array:
@@ -301,7 +301,7 @@ _ROWS = (
         reference=lambda x, alpha: np.where(x > alpha, x, 0),
         forms={
             "op": Form(ThresholdedRelu(x, alpha), exact=TRUE),
-            "where": Form(Where(x > alpha, x, 0), exact=TRUE),
+            "where": Form(Where(x > alpha, x, 0), exact=TRUE, signed_zero=True),
             "relu-cast": Form(
                 Relu(x) * Cast(x > alpha), when=alpha >= 0, exact=TRUE, special={"nan": NAN}, signed_zero=True
             ),
@@ -334,7 +334,7 @@ _ROWS = (
         params=(Param("alpha", 1.0),),
         reference=lambda x, alpha: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0) / alpha), x),
         forms={
-            "op": Form(Celu(x, alpha), when=alpha > 0),
+            "op": Form(Celu(x, alpha), when=alpha > 0, signed_zero=True),
             "elu": Form(alpha * Elu(x / alpha, 1), when=alpha > 0, signed_zero=True),
             "max-min": Form(Max(x, 0) + Min(alpha * (Exp(x / alpha) - 1), 0), when=alpha > 0, signed_zero=True),
             "relu-exp-min": Form(Relu(x) + alpha * (Exp(Min(x, 0) / alpha) - 1), when=alpha > 0, signed_zero=True),
@@ -352,7 +352,7 @@ _ROWS = (
         ),
         reference=lambda x, alpha, gamma: gamma * np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
         forms={
-            "op": Form(Selu(x, alpha, gamma)),
+            "op": Form(Selu(x, alpha, gamma), signed_zero=True),
             "elu": Form(gamma * Elu(x, alpha), signed_zero=True),
             "relu-exp-min": Form(gamma * (Relu(x) + alpha * (Exp(Min(x, 0)) - 1)), signed_zero=True),
             "relu-exp-neg": Form(gamma * (Relu(x) + alpha * (Exp(-Relu(-x)) - 1)), signed_zero=True),

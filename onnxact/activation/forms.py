@@ -93,10 +93,10 @@ def _rewrite(expr: Expr, op: str, alternative: str) -> Expr:
 def alternatives(call: Call) -> tuple[Alternative, ...]:
     """Return the other ways to compute `call`: the forms of the activation whose op it is, or a row of REWRITES."""
     if call.op in REWRITES:
-        operands = dict(zip((x, y), call.args, strict=False))
+        variables: dict[Expr, Expr] = dict(zip((x, y), call.args, strict=False))
         exact = FALSE if call.op in _INEXACT_REWRITES else TRUE
         rows = REWRITES[call.op].items()
-        return tuple(Alternative(name, substitute(expr, operands), TRUE, exact) for name, expr in rows)
+        return tuple(Alternative(name, substitute(expr, variables), TRUE, exact) for name, expr in rows)
     for activation in ACTIVATIONS.values():
         operands = _unify(activation, call)
         if operands is not None:

@@ -29,7 +29,7 @@ def fold(expr: Expr, parameters: Values) -> Array | str:
     `parameters` maps names to numbers or arrays; arrays broadcast as NumPy's do.
     """
     if isinstance(expr, Literal):
-        return expr.value if isinstance(expr.value, str) else np.float64(expr.value)  # type: ignore[return-value]
+        return expr.value if isinstance(expr.value, str) else np.asarray(expr.value, np.float64)
     if isinstance(expr, Parameter):
         return np.asarray(parameters[expr.name], np.float64)
     if not isinstance(expr, Call):

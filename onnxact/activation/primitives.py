@@ -31,7 +31,7 @@ Trend = Literal["up", "down", "other"]
 
 @dataclass(frozen=True)
 class Primitive:
-    """One op. `relative` and `absolute` are its rounding in u, the latter in units of `scale`, a function of the operands.
+    """One op. `relative` and `absolute` are its rounding in u, `scale` is a function of the operands: see the module.
 
     `trend` is its monotonicity in every operand.
     """
@@ -80,8 +80,8 @@ def _hard_sigmoid(x: Array, alpha: Array, beta: Array) -> Array:
 
 def _gelu(x: Array, approximate: str) -> Array:
     if approximate == "tanh":
-        return x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    return x / 2 * (1 + erf(x / np.sqrt(2)))
+        return np.asarray(x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+    return np.asarray(x / 2 * (1 + erf(x / np.sqrt(2))))
 
 
 def _normal(*operands: Array) -> Array:

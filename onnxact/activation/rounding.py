@@ -3,7 +3,8 @@
     x, form, parameters, dtype  ->  [low, high] with  low <= computed <= high
 
 Interval arithmetic in float64: every op maps the interval of its operands and is then widened by its own rounding
-(`Primitive.relative`, `.absolute`, `.scale`), plus a smallest subnormal where it may underflow. Exact zeros stay exact
+(`Primitive.relative`, `.absolute`, `.scale`), plus a smallest subnormal where it may underflow
+(sums cannot: a subnormal sum is exact). Exact zeros stay exact
 (0 + b and 0 * b round nothing), so the bound of a piecewise form is that of the branch `x` is on. Valid for finite x
 in float16, bfloat16 and float32; in float64 the endpoints themselves carry the rounding of the evaluation, for which
 u is doubled. Source: Higham 2002, "Accuracy and Stability of Numerical Algorithms", sections 2.2 and 26.4.
@@ -33,9 +34,14 @@ class Interval:
     high: Array
 
 
+def limits(dtype: DTypeLike) -> Any:
+    """Return what `numpy.finfo` returns, for bfloat16 too."""
+    return ml_dtypes.finfo(np.dtype(dtype))  # type: ignore[no-untyped-call]
+
+
 def unit_roundoff(dtype: DTypeLike) -> float:
     """Return u, half the distance from 1 to the next number: 2^-24 for float32, 2^-11 for float16."""
-    return float(ml_dtypes.finfo(np.dtype(dtype)).eps) / 2
+    return float(limits(dtype).eps) / 2
 
 
 def enclosure(expr: Expr, x: Array, parameters: Values, dtype: DTypeLike) -> Interval:
@@ -100,11 +106,12 @@ def _straddles_zero(operand: Interval) -> Any:
 
 
 def _widen(image: Interval, op: Primitive, operands: list[Any], dtype: np.dtype[Any]) -> Interval:
-    info = ml_dtypes.finfo(dtype)
+    info = limits(dtype)
     unit = unit_roundoff(dtype) * (2 if dtype == np.float64 else 1)
     exact = _exact(op, operands)
     scale = op.scale(*map(_magnitude, operands))
-    fixed = op.absolute * unit * scale + (float(info.smallest_subnormal) * np.maximum(scale, 1) if op.relative else 0.0)
+    underflow = 0.0 if op.relative == 0 or op.name in ("Add", "Sub") else float(info.smallest_subnormal)
+    fixed = op.absolute * unit * scale + underflow * np.maximum(scale, 1)
     low, high = (
         end + sign * np.where(exact, 0.0, op.relative * unit * np.abs(end) + fixed)
         for sign, end in ((-1, image.low), (1, image.high))

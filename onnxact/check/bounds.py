@@ -8,7 +8,7 @@ Winograd kernel (some on CUDA) may return a zero as its own rounding error.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -72,7 +72,13 @@ def values_of(graph: GraphProto) -> Values:
 
 def interval(values: Values, name: str) -> Interval:
     """What can be said of the value `name` from the nodes that lead to it, at most 64 back."""
-    return _interval(values, name, {}, 0)
+    return intervals(values, [name])[name]
+
+
+def intervals(values: Values, names: Iterable[str]) -> dict[str, Interval]:
+    """The same for many values. In the order of the graph each builds on the ones before it."""
+    known: dict[str, Interval] = {}
+    return {name: _interval(values, name, known, 0) for name in names}
 
 
 def _interval(values: Values, name: str, known: dict[str, Interval], depth: int) -> Interval:

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from onnxact.check.alone import on_its_own
+from onnxact.check.alone import anatomy, on_its_own
 from onnxact.check.feeding import Feeding, Recipe, find_feeds, further_feeds
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.interface import interface_differences
@@ -118,7 +118,8 @@ def _reached(job: _Job, feeding: Feeding, provider: str) -> Reached:
     if not job.sites:
         return Reached((), ())
     observed = reach(job.before, job.sites, feeding.feeds, provider=provider, memory_budget=job.memory_budget)
-    plain = {item.site: _alone(job, item, provider) for item in observed.evidence}
+    alone = _alone(job, provider)
+    plain = {item.site: alone(item) for item in observed.evidence}
     open_sites = [site for site, item in plain.items() if not item.reached]
     if not open_sites:
         return Reached(tuple(plain[site] for site in job.sites), ())
@@ -132,13 +133,14 @@ def _reached(job: _Job, feeding: Feeding, provider: str) -> Reached:
         memory_budget=job.memory_budget,
     )
     searched = {item.site: replace(item, alone=plain[item.site].alone) for item in found.evidence}
-    settled = {site: item if item.alone else _alone(job, item, provider) for site, item in searched.items()}
+    settled = {site: item if item.alone else alone(item) for site, item in searched.items()}
     return Reached(tuple({**plain, **settled}[site] for site in job.sites), found.feeds)
 
 
-def _alone(job: _Job, item: SiteEvidence, provider: str) -> SiteEvidence:
+def _alone(job: _Job, provider: str) -> Callable[[SiteEvidence], SiteEvidence]:
     tolerance = Tolerance(0.0, 0.0) if job.exact and provider == "cpu" else job.tolerance
-    return on_its_own(item, job.before, job.after, tolerance, provider=provider)
+    before, after = anatomy(job.before), anatomy(job.after)
+    return lambda item: on_its_own(item, before, after, tolerance, provider=provider)
 
 
 def _on_provider(

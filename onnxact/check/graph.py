@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+import numpy as np
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 UNDECLARED = "undeclared"
+_CONSTANT_ATTRIBUTES = {
+    "value_int": TensorProto.INT64,
+    "value_ints": TensorProto.INT64,
+    "value_float": TensorProto.FLOAT,
+    "value_floats": TensorProto.FLOAT,
+}
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
@@ -33,13 +50,25 @@ def producers(nodes: Sequence[NodeProto]) -> dict[str, NodeProto]:
 
 
 def constants(graph: GraphProto) -> dict[str, TensorProto]:
-    """Value name -> its tensor, for initializers and Constant nodes with a tensor."""
+    """Value name -> its tensor, for initializers and numeric Constant nodes."""
     found = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        value = attribute(node, "value") if node.op_type == "Constant" else None
-        if value is not None and value.HasField("t"):
-            found[node.output[0]] = value.t
+        value = _constant(node) if node.op_type == "Constant" else None
+        if value is not None:
+            found[node.output[0]] = value
     return found
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    value = attribute(node, "value")
+    if value is not None:
+        return value.t
+    for name, elem_type in _CONSTANT_ATTRIBUTES.items():
+        found = attribute(node, name)
+        if found is not None:
+            numbers = np.array(helper.get_attribute_value(found), helper.tensor_dtype_to_np_dtype(elem_type))
+            return numpy_helper.from_array(numbers)
+    return None
 
 
 def attribute(node: NodeProto, name: str) -> AttributeProto | None:

@@ -93,8 +93,9 @@ def make_inputs(
 def load_inputs(path: str | os.PathLike[str]) -> dict[str, Array]:
     """The arrays of an .npz file, by name. Raises ModelError where it is missing or no .npz; pickles are refused."""
     try:
-        with np.load(Path(path), allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
+        with Path(path).open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
                 raise ModelError(f"{path} holds one array without a name; an .npz with one array per input is expected")
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

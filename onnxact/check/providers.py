@@ -112,15 +112,16 @@ def unavailable(name: str) -> str | None:
     return None
 
 
-def create(source: str | bytes, name: str, *, optimise: bool, folder: str | None = None) -> Any:
+def create(source: str | bytes, name: str, *, optimise: bool, folder: str | None = None, threads: int = 0) -> Any:
     """An onnxruntime.InferenceSession with its own silent fallback to the CPU switched off.
 
     `source` is a path or a serialized model, `folder` the one its relative external data lie in. Graph optimisation
-    is at its highest level or off altogether. Raises what `runtime_errors()` lists.
+    is at its highest level or off altogether. `threads` 0: as many as ONNX Runtime sees fit. Raises what `runtime_errors()` lists.
     """
     ort = runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = threads
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     if folder is not None:

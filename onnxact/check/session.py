@@ -51,16 +51,22 @@ class Session:
 
 
 def open_session(
-    subject: Subject, provider: str, *, optimise: bool, extra_outputs: Sequence[str] = ()
+    subject: Subject,
+    provider: str,
+    *,
+    optimise: bool,
+    extra_outputs: Sequence[str] = (),
+    threads: int = 0,
 ) -> Session | RunFailure:
     """Load `subject`, with the main-graph values named in `extra_outputs` as further outputs.
 
+    `threads` 0 leaves their number to ONNX Runtime; 1 starts none, which is quicker for a few nodes.
     Raises ProviderError where the session does not get the provider, or gets it and gives it no node.
     """
     try:
         source = _source(subject, extra_outputs)
         folder = None if subject.folder is None or isinstance(source, str) else str(subject.folder)
-        handle = create(source, provider, optimise=optimise, folder=folder)
+        handle = create(source, provider, optimise=optimise, folder=folder, threads=threads)
     except _load_errors() as error:
         return RunFailure("load", first_line(error))
     _demand_provider(handle, provider)

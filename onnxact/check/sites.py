@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.check.bounds import interval, values_of
+from onnxact.check.bounds import intervals, values_of
 from onnxact.check.compare import leaves
 from onnxact.check.inputs import Feed, is_float
 from onnxact.check.interval import ANY, Interval
@@ -100,11 +100,11 @@ def reach(
     """
     names, values = value_names(subject.model.graph), values_of(subject.model.graph)
     problems = {probe: _unobservable(probe, names) for probe in sites}
-    open_sites = [_Site(probe, interval(values, probe.input)) for probe in problems if not problems[probe]]
-    inputs = list(dict.fromkeys(site.probe.input for site in open_sites))
+    possible = intervals(values, (probe.input for probe in problems if not problems[probe]))
+    open_sites = [_Site(probe, possible[probe.input]) for probe in problems if not problems[probe]]
     tallies: dict[SiteProbe, Tally] = {}
     kept: tuple[Feed, ...] = ()
-    for chunk in chunks(subject, inputs, feeds[0], provider=provider, memory_budget=memory_budget):
+    for chunk in chunks(subject, list(possible), feeds[0], provider=provider, memory_budget=memory_budget):
         members = [site for site in open_sites if site.probe.input in chunk.names]
         if isinstance(chunk.session, RunFailure):
             problems.update({site.probe: f"observing its value: the model {chunk.session}" for site in members})
@@ -112,10 +112,10 @@ def reach(
         observer = _Observer(chunk.session, tuple(value.name for value in subject.model.graph.output))
         found, kept = _search(observer, members, feeds, kept, candidates)
         tallies.update(found)
-    possible = {site.probe: site.possible for site in open_sites}
-    return Reached(
-        tuple(_evidence(probe, problems[probe], tallies.get(probe), possible.get(probe, ANY)) for probe in sites), kept
+    evidence = (
+        _evidence(probe, problems[probe], tallies.get(probe), possible.get(probe.input, ANY)) for probe in sites
     )
+    return Reached(tuple(evidence), kept)
 
 
 def tally(probe: SiteProbe, array: Array) -> Tally:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from onnxact.cli import options as opt
-from onnxact.cli.command import PlainCommand
+from onnxact.cli.command import PlainCommand, PlainGroup
 from onnxact.cli.output import complain, delivering, emit_error, emit_json
 from onnxact.errors import OnnxactError
 from onnxact.version import __version__
@@ -29,6 +29,7 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="onnxact",
+    cls=PlainGroup,
     help="Swap, decompose and fuse the activations of ONNX models, and prove what stays equal.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -87,7 +88,7 @@ def _show_help() -> int:
 def _usage_text(error: Any) -> str:
     """Return typer's message in one line, with the way to the help."""
     message = " ".join(error.format_message().split()).rstrip(".")
-    return f"{message}; see {error.ctx.command_path if error.ctx else 'onnxact'} --help"
+    return f"{message} (see `{error.ctx.command_path if error.ctx else 'onnxact'} --help`)"
 
 
 def _refuse(message: str, exit_code: int, kind: str, arguments: Sequence[str]) -> int:
@@ -201,12 +202,8 @@ def decompose(
     model: opt.ModelFile,
     form: Annotated[str | None, typer.Option(metavar="FORM", help="The form, as `onnxact forms` lists it.")] = None,
     ops: Annotated[str | None, typer.Option(metavar="A,B,C", help="The ops that may be used.")] = None,
-    allow_inexact: Annotated[
-        bool, typer.Option("--allow-inexact", metavar="", help="Take a form that changes bits where no exact one fits.")
-    ] = False,
-    no_provenance: Annotated[
-        bool, typer.Option("--no-provenance", metavar="", help="Leave no record for fuse in the nodes' metadata.")
-    ] = False,
+    allow_inexact: opt.AllowInexact = False,
+    no_provenance: opt.NoProvenance = False,
     activation: opt.ActivationNames = None,
     selected: opt.Selected = opt.Selected(),
     destination: opt.Destination = opt.Destination(),
@@ -231,9 +228,7 @@ def decompose(
 @opt.spread
 def fuse(
     model: opt.ModelFile,
-    every: Annotated[
-        bool, typer.Option("--all", metavar="", help="In a decomposed model, fuse also the trees it had before.")
-    ] = False,
+    every: opt.Everything = False,
     param: opt.Param = None,
     activation: opt.ActivationNames = None,
     selected: opt.Selected = opt.Selected(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperArgument, TyperCommand, TyperOption
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 _TEXTS = (str, list, tuple)
 
@@ -30,14 +30,27 @@ class _Argument(TyperArgument):
 class PlainCommand(TyperCommand):
     """A command whose parameters are annotated as str, list[str], bool, or one of these or None."""
 
-    def __init__(self, *args: Any, params: list[Any] | None = None, **settings: Any) -> None:
-        plain = {TyperOption: _Option, TyperArgument: _Argument}
-        for parameter in params or ():
-            parameter.__class__ = plain.get(type(parameter), type(parameter))
-        super().__init__(*args, params=params, **settings)
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return what typer made of the signature, and --help."""
+        return [_left_plain(parameter) for parameter in super().get_params(ctx)]
+
+
+class PlainGroup(TyperGroup):
+    """The command above the commands; its parameters are flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return what typer made of the signature, and --help."""
+        return [_left_plain(parameter) for parameter in super().get_params(ctx)]
+
+
+def _left_plain(parameter: Any) -> Any:
+    plain: dict[type, type] = {TyperOption: _Option, TyperArgument: _Argument}
+    parameter.__class__ = plain.get(type(parameter), type(parameter))
+    return parameter
 
 
 def _is_plain(parameter: TyperOption | TyperArgument, value: Any) -> bool:
-    if parameter.callback is not None:
-        return False
-    return isinstance(value, _TEXTS) or (value is None and not parameter.required)
+    """Whether a value needs no conversion: a text, or nothing where nothing is needed (--help, not given, is one)."""
+    if value is None:
+        return not parameter.required
+    return isinstance(value, _TEXTS) and parameter.callback is None

@@ -18,30 +18,32 @@ from onnxact.errors import UsageError
 _OUT, _PICK, _PROOF = "Output", "Selection", "Evidence"
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False)]
+OneActivation = Annotated[
+    str | None, typer.Argument(metavar="[ACTIVATION]", help="One activation; default: all.", show_default=False)
+]
+
+
+def _flag(*names: str, help: str, panel: str | None = None) -> Any:
+    """Return the option of a flag; without a metavar, typer would show <bool>."""
+    return typer.Option(*names, metavar="", help=help, rich_help_panel=panel)
+
+
 Output = Annotated[
     str | None,
     typer.Option(
         "-o", "--output", metavar="FILE", help="Where to write; default: beside the input.", rich_help_panel=_OUT
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", metavar="", help="Overwrite an existing output.", rich_help_panel=_OUT)]
-InPlace = Annotated[bool, typer.Option("--in-place", metavar="", help="Change the input file.", rich_help_panel=_OUT)]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", metavar="", help="Say what would be done; write nothing.", rich_help_panel=_OUT)
-]
-AllowNone = Annotated[
-    bool,
-    typer.Option(
-        "--allow-none", metavar="", help="With nothing to rewrite, write an unchanged copy.", rich_help_panel=_OUT
-    ),
-]
-Json = Annotated[
-    bool, typer.Option("--json", metavar="", help="A JSON report on stdout, of an error too.", rich_help_panel=_OUT)
-]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", metavar="", help="Show every row.", rich_help_panel=_OUT)]
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", metavar="", help="Say nothing but what went wrong.", rich_help_panel=_OUT)
-]
+Force = Annotated[bool, _flag("--force", help="Overwrite an existing output.", panel=_OUT)]
+InPlace = Annotated[bool, _flag("--in-place", help="Change the input file.", panel=_OUT)]
+DryRun = Annotated[bool, _flag("--dry-run", help="Say what would be done; write nothing.", panel=_OUT)]
+AllowNone = Annotated[bool, _flag("--allow-none", help="With nothing to rewrite, write an unchanged copy.", panel=_OUT)]
+Json = Annotated[bool, _flag("--json", help="A JSON report on stdout, of an error too.", panel=_OUT)]
+Verbose = Annotated[bool, _flag("-v", "--verbose", help="Show every site, and why.", panel=_OUT)]
+Quiet = Annotated[bool, _flag("-q", "--quiet", help="Say nothing but what went wrong.", panel=_OUT)]
+AllowInexact = Annotated[bool, _flag("--allow-inexact", help="Take a form that changes bits where no exact one fits.")]
+NoProvenance = Annotated[bool, _flag("--no-provenance", help="Leave no record for fuse in the nodes' metadata.")]
+Everything = Annotated[bool, _flag("--all", help="In a decomposed model, fuse also the trees it had before.")]
 
 Include = Annotated[
     list[str] | None,
@@ -61,15 +63,11 @@ Param = Annotated[
 ]
 
 Slopes = Annotated[str | None, typer.Option(metavar="FILE", help="prelu: slopes from .npy, .npz or .safetensors.")]
-PerChannel = Annotated[bool, typer.Option("--per-channel", metavar="", help="prelu: one slope a channel.")]
+PerChannel = Annotated[bool, _flag("--per-channel", help="prelu: one slope a channel.")]
 ChannelAxis = Annotated[str, typer.Option(metavar="N", help="prelu: the axis of the channels.")]
-AllowNoEffect = Annotated[
-    bool, typer.Option("--allow-no-effect", metavar="", help="Swap also where a quantiser behind clips at zero.")
-]
+AllowNoEffect = Annotated[bool, _flag("--allow-no-effect", help="Swap also where a quantiser behind clips at zero.")]
 
-NoCheck = Annotated[
-    bool, typer.Option("--no-check", metavar="", help="Do not run the models to compare them.", rich_help_panel=_PROOF)
-]
+NoCheck = Annotated[bool, _flag("--no-check", help="Do not run the models to compare them.", panel=_PROOF)]
 Providers = Annotated[
     str | None,
     typer.Option(metavar="A,B", help="Execution providers; default: cpu, and cuda if it runs.", rich_help_panel=_PROOF),

@@ -216,7 +216,7 @@ def _removed(scope: Scope, edits: Iterable[Edit]) -> set[int]:
 def _replacement(edit: Edit, root: Any, graph: Any, tensors: _Tensors) -> Iterator[Any]:
     output = tensors.of(root.outputs)[0]
     for new in edit.new:
-        inputs = tensors.named(new.inputs)
+        inputs = tensors.named(new.inputs or ())
         outputs = [tensors.add(_variable(name, output, inputs, name in edit.truth_values)) for name in new.outputs]
         yield gs.Node(new.op, new.name, _attributes(new, graph), inputs, outputs)
     new = edit.replacement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,26 @@ def load_slopes(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
 def _numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     try:
         content = np.load(path, allow_pickle=False)
-        return content if isinstance(content, np.ndarray) else {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise ModelError(f"{path}: is not a file of NumPy arrays ({error})") from error
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
+            arrays = {name: content[name] for name in content.files}
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
+        raise ModelError(f"{path}: does not hold plain NumPy arrays ({_first_sentence(error)})") from error
+    return _checked(path, arrays)
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition(". ")[0].rstrip(".")
+
+
+def _checked(path: Path, arrays: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    if not arrays:
+        raise ModelError(f"{path}: holds no arrays; expected one for each node, by its name")
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ModelError(f"{path}: {name!r} in it is no array")
+    return arrays
 
 
 def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -39,6 +57,7 @@ def _safetensors(path: Path) -> dict[str, NDArray[Any]]:
     except ImportError as error:
         raise MissingPackageError("safetensors", "safetensors", "Reading slopes from a .safetensors file") from error
     try:
-        return dict(load_file(path))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: is not a safetensors file ({error})") from error
+        arrays = dict(load_file(path))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: is not a safetensors file that NumPy can read ({error})") from error
+    return _checked(path, arrays)

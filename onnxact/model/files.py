@@ -7,14 +7,15 @@ save(model, path, origin=...) -> one atomic write; external data is copied by th
 from __future__ import annotations
 
 import errno
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import numpy as np
 import onnx
 from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError, EncodeError
@@ -27,6 +28,16 @@ from onnxact.model.view import subgraphs
 
 PROTOBUF_LIMIT = 2**31 - 1
 """Bytes; a protobuf message cannot be longer (protobuf.dev, "Proto Limits")."""
+_OTHER_FILES = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
+    b"PK\x03\x04": "a zip archive, as torch.save writes; unpack it, or export the model with torch.onnx.export",
+    b"\x80\x02": "a Python pickle, as torch.save writes; export the model with torch.onnx.export",
+    b"\x1f\x8b": "a gzip archive; unpack it",
+    b"\x89HDF": "an HDF5 file, as Keras writes; convert the model with tf2onnx",
+    b"<": "a page of HTML or XML; was the download refused?",
+    b"{": "JSON; name it .json if it is a model in protobuf's JSON format",
+}
+"""How files begin that people take for models, or get in their place."""
 _TEXT_SUFFIXES = {".onnxtxt", ".onnxtext", ".textproto", ".prototxt", ".pbtxt", ".json"}
 
 
@@ -54,6 +65,8 @@ def _require_file(path: Path) -> None:
         raise ModelError(f"{path}: cannot be read: {_why(error)}") from error
     if path.is_dir():
         raise ModelError(f"{path}: is a directory; name the .onnx file in it")
+    if not path.is_file():
+        raise ModelError(f"{path}: is a pipe or device; a model is read from a file")
     if size == 0:
         raise ModelError(f"{path}: is empty (0 bytes)")
     if size > PROTOBUF_LIMIT:
@@ -63,12 +76,22 @@ def _require_file(path: Path) -> None:
 
 
 def _parse(path: Path) -> ModelProto:
+    content = b""
     try:
-        return _decode(path.read_bytes(), path.suffix.lower())
+        content = path.read_bytes()
+        return _decode(content, path.suffix.lower())
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {_why(error)}") from error
-    except (DecodeError, text_format.ParseError, json_format.ParseError, ParseError, ValueError) as error:
-        raise ModelError(f"{path}: is not an ONNX model, or is truncated ({error})") from error
+    except DecodeError as error:
+        raise ModelError(f"{path}: {_what_else(content)}") from error
+    except (text_format.ParseError, json_format.ParseError, ParseError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: is not an ONNX model in text, or is truncated ({_why(error)})") from error
+
+
+def _what_else(content: bytes) -> str:
+    """Return what a file that is no protobuf model seems to be, and what to do."""
+    found = next((what for start, what in _OTHER_FILES.items() if content.startswith(start)), None)
+    return f"is not an ONNX model but {found}" if found else "is not an ONNX model, or is truncated"
 
 
 def _decode(content: bytes, suffix: str) -> ModelProto:
@@ -85,7 +108,11 @@ def _decode(content: bytes, suffix: str) -> ModelProto:
 
 
 def _why(error: BaseException) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    """Return the reason in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = error.args[0].decode(errors="replace") if error.args and isinstance(error.args[0], bytes) else str(error)
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
 # External data
@@ -126,56 +153,75 @@ def location(tensor: TensorProto) -> str:
     return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
 
 
-def check_external(model: ModelProto, folder: Path, name: Path | str) -> dict[str, Path]:
-    """Return location -> file for the model's external data, each inside `folder` and long enough.
+def check_external(model: ModelProto, folder: Path, name: Path | str) -> None:
+    """Require that the model's external data lie in files inside `folder` that are long enough.
 
     Raises ModelError that names the tensor and the file: absolute paths, `..` and symbolic links that leave the
-    folder, missing and short files.
+    folder, missing and short files, offsets and lengths that make no sense.
     """
-    files: dict[str, Path] = {}
     sizes: dict[str, int] = {}
     for tensor in external_tensors(model):
-        place = location(tensor)
-        if place not in files:
-            files[place] = _inside(folder, place, f"{name}: external data of {tensor.name!r}")
-            sizes[place] = files[place].stat().st_size
-        offset, length = _extent(tensor, sizes[place])
-        if offset < 0 or length < 0 or offset + length > sizes[place]:
+        place, what = location(tensor), f"{name}: external data of {tensor.name!r}"
+        if place not in sizes:
+            sizes[place] = _inside(folder, place, what).stat().st_size
+        offset, length = _extent(tensor, what)
+        if offset + length > sizes[place]:
             raise ModelError(
-                f"{name}: external data of {tensor.name!r}: {files[place]} has {sizes[place]} bytes, "
-                f"{offset + length} are needed; is the file truncated?"
+                f"{what}: {folder / place} has {sizes[place]} bytes, {offset + length} are needed; "
+                "is the file truncated?"
             )
-    return files
 
 
-def _extent(tensor: TensorProto, size: int) -> tuple[int, int]:
+def _extent(tensor: TensorProto, what: str) -> tuple[int, int]:
+    """Return where an external tensor begins in its file and how many bytes it takes."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
+    needed = _bytes_of(tensor, what)
     try:
-        offset = int(entries.get("offset", "0") or 0)
-        needed = _bytes_of(tensor)
-        return offset, max(int(entries.get("length", "0") or 0), needed)
+        offset, length = int(entries.get("offset") or 0), int(entries.get("length") or needed)
     except ValueError as error:
-        raise ModelError(f"external data of {tensor.name!r}: offset and length must be whole numbers") from error
+        raise ModelError(f"{what}: offset and length must be whole numbers") from error
+    if offset < 0 or length < needed:
+        raise ModelError(
+            f"{what}: offset {offset} and length {length} make no sense for {list(tensor.dims)}, which takes "
+            f"{needed} bytes"
+        )
+    return offset, length
 
 
-def _bytes_of(tensor: TensorProto) -> int:
+def _bytes_of(tensor: TensorProto, what: str) -> int:
+    if any(dim < 0 for dim in tensor.dims):
+        raise ModelError(f"{what}: its shape {list(tensor.dims)} has a negative dimension")
+    return -(-math.prod(tensor.dims) * _bits(tensor.data_type) // 8)
+
+
+def _bits(data_type: int) -> int:
+    """Return the bits of one element as ONNX stores it, 0 for a type that has no fixed size or is not known."""
+    if data_type in _PACKED:
+        return _PACKED[data_type]
     try:
-        bits = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
-    except (KeyError, TypeError):
+        return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize) * 8 * (data_type != TensorProto.STRING)
+    except (KeyError, TypeError, ValueError):
         return 0
-    packed = {TensorProto.INT4: 4, TensorProto.UINT4: 4}.get(tensor.data_type)
-    count = int(np.prod(tensor.dims, dtype=np.int64)) if tensor.dims else 1
-    return -(-count * (packed or bits) // 8) if packed or tensor.data_type != TensorProto.STRING else 0
+
+
+_PACKED = {
+    getattr(TensorProto, name): bits
+    for name, bits in {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}.items()
+    if hasattr(TensorProto, name)
+}
+"""Element types of which several share a byte (onnx.proto, TensorProto.int32_data)."""
 
 
 def _inside(folder: Path, place: str, what: str) -> Path:
-    file = folder / place
-    if not place or Path(place).is_absolute() or ".." in Path(place).parts:
+    if not place:
+        raise ModelError(f"{what}: no file is named")
+    if Path(place).is_absolute() or ".." in Path(place).parts:
         raise ModelError(f"{what}: {place!r} points outside the model's folder {folder}; move the file into it")
+    file = folder / place
     try:
         resolved = file.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"{what}: {file} is missing") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{what}: {str(file)!r} cannot be read: {_why(error)}") from error
     if not resolved.is_relative_to(folder.resolve()):
         raise ModelError(f"{what}: {file} is a symbolic link out of the model's folder; copy the file into it")
     if not resolved.is_file():
@@ -187,8 +233,9 @@ def read_external(tensor: TensorProto, folder: Path | None) -> NDArray[Any] | No
     """Return the value of one external tensor, or None for a model without a folder."""
     if folder is None:
         return None
-    file = _inside(folder, location(tensor), f"external data of {tensor.name!r}")
-    offset, length = _extent(tensor, file.stat().st_size)
+    what = f"external data of {tensor.name!r}"
+    file = _inside(folder, location(tensor), what)
+    offset, length = _extent(tensor, what)
     with file.open("rb") as stream:
         stream.seek(offset)
         raw = stream.read(length)
@@ -201,13 +248,22 @@ def read_external(tensor: TensorProto, folder: Path | None) -> NDArray[Any] | No
 
 def check_writable(path: Path, origin: Path | None, *, force: bool, in_place: bool) -> None:
     """Refuse an output that would overwrite something: the input without `in_place`, another file without `force`."""
+    try:
+        _refuse_conflict(path, origin, force=force, in_place=in_place)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FileConflictError(f"{path}: cannot be written: {_why(error)}") from error
+
+
+def _refuse_conflict(path: Path, origin: Path | None, *, force: bool, in_place: bool) -> None:
     if not path.parent.is_dir():
         raise FileConflictError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise FileConflictError(f"{path}: is a directory; name a file in it")
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return
-    if origin is not None and origin.exists() and path.samefile(origin):
+    if path.exists() and not path.is_file():
+        raise FileConflictError(f"{path}: is a pipe or device; name a file")
+    if origin is not None and origin.exists() and path.exists() and path.samefile(origin):
         if not in_place:
             raise FileConflictError(f"{path}: is the input itself; give --in-place to change it, or another --output")
         return
@@ -220,21 +276,39 @@ def save(model: ModelProto, path: Path, *, origin: Path | None = None, force: bo
 
     `origin` is where the model was loaded from. External data is left where it is while the folder stays the same;
     otherwise each file is copied beside the output by the kernel (copy_file_range, reflink where there is one). An
-    existing file of that name that is not a copy of it is a FileConflictError unless `force`.
+    existing file of that name is a FileConflictError unless `force`, an output that is one of the model's own data
+    files always. A symbolic link is followed: what it points to is replaced.
     """
-    target = path.resolve() if path.is_symlink() else path
-    copies = _copies(model, origin, target.parent) if origin is not None else {}
-    for source, copy in copies.items():
-        if copy.exists() and not force:
-            raise FileConflictError(f"{copy}: exists and is not {source}; give --force to overwrite it")
+    content = _serialized(model, path)
     try:
-        for source, copy in copies.items():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            _replace_atomically(copy, lambda stream, source=source: _copy(source, stream))
-        content = _serialized(model, target)
-        _replace_atomically(target, lambda stream: stream.write(content))
-    except OSError as error:
+        copies = _copies(model, origin, path, force=force) if origin is not None else {}
+        writers: dict[Path, Writer] = {copy: partial(_copy, source) for copy, source in copies.items()}
+        _write_all({**writers, path.resolve() if path.is_symlink() else path: partial(_put, content)})
+    except (OSError, RuntimeError) as error:
         raise ModelError(f"{path}: cannot be written: {_why(error)}; nothing was changed") from error
+
+
+Writer = Callable[[IO[bytes]], None]
+"""Fills an open file."""
+
+
+def _put(content: bytes, stream: IO[bytes]) -> None:
+    stream.write(content)
+
+
+def _copies(model: ModelProto, origin: Path, path: Path, *, force: bool) -> dict[Path, Path]:
+    """Return copy -> source for the external files that must follow the model to another folder."""
+    places = dict.fromkeys(location(tensor) for tensor in external_tensors(model))
+    for place in places:
+        if path.exists() and path.samefile(origin.parent / place):
+            raise FileConflictError(f"{path}: holds weights of the model; give another --output")
+    if path.parent.resolve() == origin.parent.resolve():
+        return {}
+    copies = {path.parent / place: origin.parent / place for place in places}
+    for copy, source in copies.items():
+        if copy.exists() and not force:
+            raise FileConflictError(f"{copy}: exists, and would be overwritten by {source}; give --force to do so")
+    return copies
 
 
 def _serialized(model: ModelProto, path: Path) -> bytes:
@@ -249,27 +323,48 @@ def _serialized(model: ModelProto, path: Path) -> bytes:
         raise ModelError(f"{path}: cannot be written as one file: {error}; over 2 GB needs external data") from error
 
 
-def _copies(model: ModelProto, origin: Path, folder: Path) -> dict[Path, Path]:
-    """Return source -> copy for the external files that must follow the model to another folder."""
-    if folder.resolve() == origin.parent.resolve():
-        return {}
-    places = dict.fromkeys(location(tensor) for tensor in external_tensors(model))
-    return {origin.parent / place: folder / place for place in places}
+def _write_all(writers: Mapping[Path, Writer]) -> None:
+    """Write every file under a temporary name, then rename them all: where one cannot be written, none changes."""
+    staged: dict[Path, Path] = {}
+    made: list[Path] = []
+    try:
+        for path, write in writers.items():
+            made += _make_folder(path.parent)
+            staged[path] = _stage(path, write)
+        for path, temporary in staged.items():
+            temporary.replace(path)
+    except BaseException:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+        for folder in reversed(made):
+            folder.rmdir()
+        raise
+    for folder in dict.fromkeys(path.parent for path in staged):
+        _sync_folder(folder)
 
 
-def _replace_atomically(path: Path, write: Any) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
+def _make_folder(folder: Path) -> list[Path]:
+    """Make a folder and those above it that are missing; return them, outermost first."""
+    missing = [*reversed([parent for parent in (folder, *folder.parents) if not parent.exists()])]
+    for parent in missing:
+        parent.mkdir()
+    return missing
+
+
+def _stage(path: Path, write: Writer) -> Path:
+    """Write a temporary file in the folder of `path`, with its permissions, and bring it to the disk."""
+    descriptor, name = tempfile.mkstemp(prefix=".onnxact-", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    return temporary
 
 
 def _umask() -> int:
@@ -288,7 +383,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _copy(source: Path, stream: Any) -> None:
+def _copy(source: Path, stream: IO[bytes]) -> None:
     """Copy a file without bringing its content into this process; holes of a sparse file stay holes."""
     with source.open("rb") as origin:
         size = os.fstat(origin.fileno()).st_size

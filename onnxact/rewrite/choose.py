@@ -14,7 +14,7 @@ import numpy as np
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, ops, parameters, size, text, varies, walk
 from onnxact.activation.forms import lowered
-from onnxact.activation.numeric import holds
+from onnxact.activation.numeric import fold, holds
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
 from onnxact.rewrite.emit import attribute_obstacle, reference_obstacle
@@ -130,6 +130,7 @@ def obstacle(form: Form, bound: Parameters, setting: Setting) -> str:
         return f"holds when {text(form.when)}"
     return (
         _shape_obstacle(form.expr, setting.opset)
+        or _range_obstacle(form.expr, bound, setting)
         or attribute_obstacle(form.expr, bound, setting.opset)
         or reference_obstacle(form.expr, bound, setting.opset, setting.dtype)
     )
@@ -140,6 +141,16 @@ def _shape_obstacle(expr: Expr, opset: int) -> str:
     calls = [e for e in walk(expr) if isinstance(e, Call) and varies(e) and e.op in ("Max", "Min")]
     unlike = [call.op for call in calls if not all(map(varies, call.args))]
     return f"{unlike[0]} of x and a constant needs opset 8" if unlike and opset < 8 else ""
+
+
+def _range_obstacle(expr: Expr, bound: Parameters, setting: Setting) -> str:
+    """Return why a Clip without a bound would have one: as an attribute, it is the largest float32 (ONNX Clip-6)."""
+    values = known(bound)
+    if values is None or setting.dtype != "float64" or "max" not in schema.attributes("Clip", setting.opset):
+        return ""
+    bounds = [arg for e in walk(expr) if isinstance(e, Call) and e.op == "Clip" for arg in e.args[1:]]
+    unbounded = any(np.isinf(np.float64(fold(arg, values))) for arg in bounds)
+    return "Clip without a bound stops at the largest float32 number below opset 11" if unbounded else ""
 
 
 def is_exact(form: Form, bound: Parameters, dtype: str) -> bool:

@@ -20,7 +20,8 @@ PARAMETERS: dict[str, tuple[dict[str, float], ...]] = {
     "clip": tuple(
         {"min": low, "max": high}
         for low, high in (
-            (-INF, INF), (-INF, 2.0), (-0.5, INF), (0.0, INF), (-1.0, 1.0), (0.0, 6.0), (0.0, 0.1), (1.0, 1.0), (-3.0, -2.0),
+            (-INF, INF), (-INF, 2.0), (-0.5, INF), (0.0, INF), (-1.0, 1.0), (0.0, 6.0), (0.0, 0.1), (1.0, 1.0),
+            (-3.0, -2.0),
         )
     ),
     "leaky_relu": tuple({"alpha": a} for a in (0.01, 0.2, 1.0, 0.0, -0.3, 1.5, 1e-6)),
@@ -112,7 +113,10 @@ def all_patterns(dtype: str, count: int = 300_000) -> Array:
 def signed_log(dtype: str, count: int = 1500) -> Array:
     """Return finite values of the dtype: signed, log-spaced over its whole range, and denser where functions bend."""
     kind = FLOATS[dtype]
-    tiny, largest = (float(rounded(v, kind)) for v in (2.0**-23 if dtype == "float16" else 1e-37, 6e4 if dtype == "float16" else 1e38))
+    tiny, largest = (
+        float(rounded(v, kind))
+        for v in (2.0**-23 if dtype == "float16" else 1e-37, 6e4 if dtype == "float16" else 1e38)
+    )
     spread = np.geomspace(tiny, largest, count)
     middle = np.linspace(0, 30, count)
     values = rounded(np.concatenate([spread, middle, -spread, -middle]), kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -16,7 +18,7 @@ OPSET = 24
 ELEM_TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE}
 
 
-class NoKernel(Exception):
+class NoKernelError(Exception):
     """ONNX Runtime has no kernel, or ONNX no type, for an op of the term in this dtype."""
 
 
@@ -40,7 +42,7 @@ def model_of(expr: Expr, parameters: Values, dtype: str) -> onnx.ModelProto:
 
     def _node(call: Call) -> str:
         stated = defs.get_schema(call.op, OPSET).attributes
-        attributes: dict[str, object] = {"to": ELEM_TYPES[dtype]} if call.op == "Cast" else {}
+        attributes: dict[str, Any] = {"to": ELEM_TYPES[dtype]} if call.op == "Cast" else {}
         inputs: list[str] = []
         for operand, arg in zip(PRIMITIVES[call.op].operands, call.args, strict=False):
             if operand in stated:
@@ -64,7 +66,7 @@ def _attribute(arg: Expr, parameters: Values) -> float | str:
 
 
 def run(expr: Expr, x: Array, parameters: Values) -> Array:
-    """Return what ONNX Runtime computes for `expr` at `x`, graph optimisation off; NoKernel where it cannot."""
+    """Return what ONNX Runtime computes for `expr` at `x`, graph optimisation off; NoKernelError where it cannot."""
     model = model_of(expr, parameters, x.dtype.name)
     onnx.checker.check_model(model)
     options = ort.SessionOptions()
@@ -74,5 +76,5 @@ def run(expr: Expr, x: Array, parameters: Values) -> Array:
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except (failures.NotImplemented, failures.InvalidGraph) as error:
-        raise NoKernel(str(error)) from error
+        raise NoKernelError(str(error)) from error
     return np.asarray(session.run(None, {"x": x})[0])

@@ -10,10 +10,10 @@ import pytest
 import torch
 from onnx import defs
 
-from onnxact.activation.catalog import ACTIVATIONS, REWRITES, SPECIAL_INPUTS, Activation, Form
-from onnxact.activation.expr import Call, Literal, Parameter, parameters, substitute, walk, x, y
+from onnxact.activation.catalog import REWRITES, SPECIAL_INPUTS, Activation, Form
+from onnxact.activation.expr import Call, Expr, Parameter, parameters, substitute, walk, x, y
 from onnxact.activation.forms import _INEXACT_REWRITES
-from onnxact.activation.numeric import FLOATS, evaluate, holds, rounded
+from onnxact.activation.numeric import FLOATS, evaluate, holds
 from onnxact.activation.primitives import PRIMITIVES, Primitive
 from onnxact.activation.rounding import _WITH_ATTRIBUTES, unit_roundoff
 from tests.activation.cases import DTYPES, EVERY_ACTIVATION, every_form, parameters_of, signed_log
@@ -110,7 +110,8 @@ def test_ops_with_numeric_attributes_are_known_to_the_enclosure() -> None:
         for name, row in PRIMITIVES.items()
         if name not in random | set(CONDITION_ONLY)
         for operand in row.operands
-        if operand in (stated := defs.get_schema(name).attributes) and stated[operand].type == defs.OpSchema.AttrType.FLOAT
+        if operand in (stated := defs.get_schema(name).attributes)
+        and stated[operand].type == defs.OpSchema.AttrType.FLOAT
     }
     assert found == _WITH_ATTRIBUTES
 
@@ -121,7 +122,7 @@ def test_rewrites_mean_the_op(op: str, way: str, dtype: str) -> None:
     """Bit for bit but for the sign of zero, inexact ones within 3 u where nothing over- or underflows."""
     points = signed_log(dtype)
     other = {"y": np.random.default_rng(5).permutation(points).astype(np.float64)}
-    second = {y: Parameter("y")}
+    second: dict[Expr, Expr] = {y: Parameter("y")}
     expected = evaluate(Call(op, (x, Parameter("y"))[: len(PRIMITIVES[op].operands)]), points, other).astype(np.float64)
     found = evaluate(substitute(REWRITES[op][way], second), points, other).astype(np.float64)
     if op in _INEXACT_REWRITES:
@@ -132,5 +133,3 @@ def test_rewrites_mean_the_op(op: str, way: str, dtype: str) -> None:
         assert np.all(error[inside] <= 3 * unit_roundoff(FLOATS[dtype]) * np.abs(expected)[inside])
     else:
         np.testing.assert_array_equal(found, expected)
-
-

@@ -58,7 +58,7 @@ def _float32(value: float) -> float:
 
 def _reference(name: str, **parameters: float) -> Callable[[Array], Array]:
     values = {key: np.float64(value) for key, value in parameters.items()}
-    return lambda at: ACTIVATIONS[name].reference(at, **values)
+    return lambda at: np.asarray(ACTIVATIONS[name].reference(at, **values))
 
 
 class Kernel(NamedTuple):
@@ -111,7 +111,7 @@ def points() -> Array:
     """Return finite float32 numbers: every binade, and densely where the functions bend or saturate."""
     dense = [np.linspace(-r, r, 40_001).astype(np.float32) for r in (1.0, 12.0, 110.0)]
     values = np.concatenate([all_patterns("float32", 60_000), *dense])
-    return values[np.isfinite(values)]
+    return np.asarray(values[np.isfinite(values)])
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -145,7 +145,11 @@ ELEMENTARY: dict[str, Callable[[Any], Any]] = {
 def test_what_the_kernels_are_measured_against_agrees_with_mpmath(op: str) -> None:
     """Within 1e-13, a millionth of u in float32, so that it does not show in a measurement."""
     true = next(kernel.true for kernel in KERNELS if kernel.call.op == op)
-    at = np.geomspace(1e-30, 80, 60) if op == "Log" else np.concatenate([-np.geomspace(1e-30, 80, 60), np.geomspace(1e-30, 80, 60)])
+    at = (
+        np.geomspace(1e-30, 80, 60)
+        if op == "Log"
+        else np.concatenate([-np.geomspace(1e-30, 80, 60), np.geomspace(1e-30, 80, 60)])
+    )
     with mpmath.workdps(90):
         expected = np.array([float(ELEMENTARY[op](mpf(float(v)))) for v in at])
     np.testing.assert_allclose(true(at), expected, rtol=1e-13, atol=0)

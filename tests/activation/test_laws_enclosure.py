@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 import pytest
 
 from onnxact.activation.expr import TRUE, Expr, x
 from onnxact.activation.forms import find_activation, find_form
-from onnxact.activation.numeric import FLOATS, Values, evaluate
+from onnxact.activation.numeric import FLOATS, Values, evaluate, rounded
 from onnxact.activation.primitives import PRIMITIVES, Array, Reciprocal
-from onnxact.activation.rounding import enclosure, unit_roundoff
+from onnxact.activation.rounding import enclosure, limits, unit_roundoff
 from tests.activation.cases import DTYPES, EVERY_INSTANCE, Instance, all_patterns, signed_log
-from tests.activation.runtime import NoKernel, run
+from tests.activation.runtime import NoKernelError, run
+
 
 def outside(expr: Expr, values: Array, points: Array, parameters: Values) -> Array:
     """Return the finite points at which a finite value lies outside the enclosure, with the interval beside it."""
@@ -20,7 +20,7 @@ def outside(expr: Expr, values: Array, points: Array, parameters: Values) -> Arr
         found = enclosure(expr, points.astype(np.float64), parameters, points.dtype)
     got = values.astype(np.float64)
     missed = np.isfinite(got) & ~((found.low <= got) & (got <= found.high))
-    return np.stack([points.astype(np.float64), found.low, got, found.high])[:, missed].T[:5]
+    return np.asarray(np.stack([points.astype(np.float64), found.low, got, found.high])[:, missed].T[:5])
 
 
 def points_of(dtype: str) -> Array:
@@ -43,7 +43,7 @@ def test_what_onnx_runtime_computes_lies_in_the_enclosure(instance: Instance, dt
     points = points_of(dtype)
     try:
         computed = run(instance.form.expr, points, instance.parameters)
-    except NoKernel as reason:
+    except NoKernelError as reason:
         pytest.skip(str(reason))
     assert outside(instance.form.expr, computed, points, instance.parameters).size == 0
 
@@ -71,29 +71,32 @@ def test_derived_forms_lie_in_their_enclosure(activation: str, form: str, dtype:
 PIECEWISE_LINEAR = {"relu", "relu6", "clip", "leaky_relu", "prelu", "thresholded_relu"}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize(
     "instance", [case for case in EVERY_INSTANCE if str(case.id).partition("-")[0] in PIECEWISE_LINEAR]
 )
 def test_piecewise_linear_enclosures_are_narrow(instance: Instance, dtype: str) -> None:
-    """Width <= 3 u |result| for exact forms; for sums that cancel, 12 u of the largest term.
+    """Width <= 4 u |result| for exact forms; for sums that cancel, 12 u of the largest term.
 
     Attributes that the dtype cannot hold (LeakyRelu's slope in 16 bits) add 1 u. Both on either sign, away from
-    subnormals.
+    subnormals and from a threshold, which a runtime may or may not round to the dtype.
     """
+    if any(0 < abs(value) < float(limits(FLOATS[dtype]).smallest_normal) for value in instance.parameters.values()):
+        pytest.skip("a subnormal parameter")
     points = signed_log(dtype)
     normal = np.abs(points.astype(np.float64)) * 1e-7 > float(np.finfo(np.float32).smallest_normal)
     points = points[normal if dtype != "float16" else np.abs(points) > 2.0**-9]
     found = enclosure(instance.form.expr, points.astype(np.float64), instance.parameters, points.dtype)
     values = evaluate(instance.form.expr, points, instance.parameters).astype(np.float64)
-    unit = unit_roundoff(dtype=FLOATS[dtype])
-    inside = np.isfinite(values) & np.isfinite(found.low) & np.isfinite(found.high)
+    unit = unit_roundoff(FLOATS[dtype])
+    inside = np.isfinite(values) & (points != rounded(instance.parameters.get("alpha", np.nan), points.dtype))
+    inside &= np.isfinite(found.low) & np.isfinite(found.high)
     largest = np.maximum(1 + sum(abs(v) for v in instance.parameters.values() if np.isfinite(v)), 6.0)
     terms = largest * np.maximum(np.abs(points.astype(np.float64)), 1)
     exact = instance.form.exact == TRUE or instance.name == "mul-max"
     allowed = 4 * unit * np.abs(values) if exact else 12 * unit * terms
     width = found.high - found.low
-    wide = inside & (width > allowed + 4 * float(ml_dtypes.finfo(points.dtype).smallest_subnormal))
+    wide = inside & (width > allowed + 4 * float(limits(points.dtype).smallest_subnormal))
     assert not wide.any(), np.stack([points, values, width])[:, wide].T[:5]
     assert inside.mean() > 0.9
 
@@ -118,7 +121,7 @@ def test_a_denominator_that_may_be_zero_bounds_nothing() -> None:
 
 
 def test_overflow_of_an_intermediate_bounds_nothing_it_should_not() -> None:
-    """exp(11.2) is infinite in float16 and 73,130 in float32, in which a runtime may compute: 1 / (1 + e^x) is either."""
+    """exp(11.2) is infinite in float16 and 73,130 in float32, in which a runtime may compute it."""
     found = enclosure(1 / (1 + find_activation("sigmoid").forms["exp"].expr), np.array([-11.2]), {}, np.float16)
     assert found.low[0] <= 1 / (1 + 1 / (1 + np.exp(11.2))) <= found.high[0]
     assert found.high[0] <= 1.01

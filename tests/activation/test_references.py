@@ -31,14 +31,14 @@ def _elu(x: Any, alpha: Any) -> Any:
     return x if x >= 0 else alpha * mpmath.expm1(x)
 
 
-def _clamp(x: Any, low: Any, high: Any) -> Any:
-    return min(max(x, low), high)
+def _clamp(x: Any, min: Any, max: Any) -> Any:
+    return sorted((min, x, max))[1]
 
 
 MEANING: dict[str, Callable[..., Any]] = {
     "relu": lambda x: max(x, 0),
     "relu6": lambda x: _clamp(x, 0, 6),
-    "clip": lambda x, min, max: _clamp(x, min, max),
+    "clip": _clamp,
     "leaky_relu": lambda x, alpha: x if x >= 0 else alpha * x,
     "prelu": lambda x, slope: x if x >= 0 else slope * x,
     "thresholded_relu": lambda x, alpha: x if x > alpha else 0,
@@ -80,7 +80,7 @@ def refer(activation: Activation, at: Array, values: dict[str, float]) -> Array:
 
 @pytest.mark.parametrize(("activation", "values"), SETTINGS)
 def test_references_agree_with_mpmath(activation: Activation, values: dict[str, float]) -> None:
-    """Relative error <= 1e-12 in float64 at signed points from 1e-30 to 1e30; mpmath works with enough digits to be exact."""
+    """Relative error <= 1e-12 in float64 at signed points from 1e-30 to 1e30; mpmath has digits enough to be exact."""
     at = points()
     exact = {name: mpf(value) for name, value in values.items()}
     with mpmath.workdps(400):
@@ -92,7 +92,7 @@ def test_references_agree_with_mpmath(activation: Activation, values: dict[str, 
 
 @pytest.mark.parametrize(("activation", "values"), SETTINGS)
 def test_references_have_their_limits_at_the_special_points(activation: Activation, values: dict[str, float]) -> None:
-    """f(+-inf) is the limit of f, f(NaN) is NaN, except where a factor 0 meets infinity and where NaN is not > alpha."""
+    """f(+-inf) is the limit of f, f(NaN) is NaN, except where 0 meets infinity and where NaN is not > alpha."""
     far = refer(activation, np.array([-1e300, 1e300]), values)
     limit = np.where(np.abs(far) > 1e200, np.copysign(INF, far), far)
     at_infinity = refer(activation, np.array([-INF, INF]), values)
@@ -139,11 +139,12 @@ def test_references_agree_with_torch(activation: Activation, values: dict[str, f
     """In float64. torch's own forms cancel, hence the absolute part; its Softplus overflows without a threshold."""
     at = points()
     at = at[np.abs(at) < 280] if activation.name == "softplus" else at
-    arguments = TORCH.get(activation.name, lambda **_: {})(**values)
-    module = getattr(torch.nn, activation.torch)(**arguments).double().eval()
-    if isinstance(module, torch.nn.PReLU):
-        torch.nn.init.constant_(module.weight, values["slope"])
+    arguments = TORCH[activation.name](**values) if activation.name in TORCH else {}
+    module: torch.nn.Module = getattr(torch.nn, activation.torch)(**arguments)
     with torch.no_grad():
+        module.to(torch.float64).eval()
+        for weight in module.parameters():
+            weight.fill_(values["slope"])
         found = module(torch.from_numpy(at)).numpy()
     np.testing.assert_allclose(refer(activation, at, values), found, rtol=1e-12, atol=1e-14)
 
@@ -155,7 +156,7 @@ NATIVE = [case for case in SETTINGS if case.values[0].native is not None]  # typ
 @pytest.mark.parametrize("inlined", [False, True], ids=["evaluator", "body"])
 @pytest.mark.parametrize(("activation", "values"), NATIVE)
 def test_references_agree_with_onnx(activation: Activation, values: dict[str, float], inlined: bool) -> None:
-    """In float32 on [-20, 20], by onnx's evaluator of the op, and by that of the op's function body where it has one."""
+    """In float32 on [-20, 20], by onnx's evaluator of the op and of its function body, where it has one."""
     form = activation.forms["op"]
     at = np.linspace(-20, 20, 401).astype(np.float32)
     if not holds(form.when, values):
@@ -167,5 +168,5 @@ def test_references_agree_with_onnx(activation: Activation, values: dict[str, fl
         model = onnx.inliner.inline_selected_functions(model, [("", op)], inline_schema_functions=True)
         if [node.op_type for node in model.graph.node] == [op]:
             pytest.skip(f"{op} has no body")
-    found = ReferenceEvaluator(model).run(None, {"x": at})[0]
+    found = np.asarray(ReferenceEvaluator(model).run(None, {"x": at}))[0]
     np.testing.assert_allclose(found, wanted(activation, at, values), rtol=1e-5, atol=5e-6)

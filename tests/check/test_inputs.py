@@ -90,12 +90,9 @@ def test_unknown_rank_takes_the_guess() -> None:
         (gather("int64[3] x", "i = Concat<axis = 0>(x, two)", "int64[1] two = {2}"), Range(0, 4)),
         (net("int64[3] x, float[4, 6] d", "float y", "y = Gather<axis = 1>(d, x)"), Range(0, 5)),
         (net("int64[3] x, float[A, B] d", "float y", "y = Gather(d, x)"), Range(0, 1)),
-        (
-            net("int64[3] x", "int64 y", "y = OneHot(x, depth, v)", "int64 depth = {7}, int64[2] v = {0, 1}"),
-            Range(0, 6),
-        ),
+        (net("int64[3] x", "int64 y", "y = OneHot(x, n, v)", "int64 n = {7}, int64[2] v = {0, 1}"), Range(0, 6)),
         (net("float[9, 2] d, int64[2] x", "float y", "y = ReverseSequence(d, x)"), Range(1, 9)),
-        (net("int64[3] x", "bool y", "k = Constant<value_int = 7>() y = Equal(x, k)"), Range()),
+        (net("int64[3] x", "bool y", "k = Constant<value_int = 7>() y = Equal(x, k)"), Range(choices=(7,))),
         (net("int64[3] x", "bool y", "y = Equal(x, k)", "int64 k = {7}"), Range(choices=(7,))),
         (net("int64[3] x", "float y", "y = Cast<to = 1>(x)"), Range()),
     ],
@@ -114,13 +111,8 @@ def test_integer_range_through_bodies_and_functions() -> None:
     model = net("int64[3] x, bool c", "float y", body, f"float[5, 4] table = {{{FLOAT_TABLE}}}")
     assert integer_range(model, "x") == Range(0, 4)
     function = '<domain: "local", opset_import: ["" : 18]> look (t, i) => (o) { j = Identity(i) o = Gather(t, j) }'
-    called = net(
-        "int64[3] x",
-        "float y",
-        "y = local.look(table, x)",
-        f"float[5, 4] table = {{{FLOAT_TABLE}}}",
-        functions=function,
-    )
+    table = f"float[5, 4] table = {{{FLOAT_TABLE}}}"
+    called = net("int64[3] x", "float y", "y = local.look(table, x)", table, functions=function)
     assert integer_range(called, "x") == Range(0, 4)
 
 

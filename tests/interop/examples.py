@@ -66,6 +66,15 @@ TEXTS = {
         }""",
 }
 
+# ONNX allows nodes of equal name; ONNX Runtime does not load them.
+EQUAL_NAMES = """
+    g (float[N, 4] x, bool c) => (float[N, 4] y) {
+        [choice] a = If(c) <then_branch = t () => (float[N, 4] t) { t = Relu(x) },
+                            else_branch = e () => (float[N, 4] e) { e = Neg(x) }>
+        [choice] y = If(c) <then_branch = tt () => (float[N, 4] t) { k = Neg(a) t = Sigmoid(k) },
+                            else_branch = ee () => (float[N, 4] e) { e = Relu(a) }>
+    }"""
+
 COMPUTED_SLOPE = """
     g (float[N, 3, 5, 5] x, float[3, 1, 1] s) => (float[N, 3, 5, 5] y) <float[N, 3, 5, 5] a> {
         a = PRelu(x, s)

@@ -18,6 +18,7 @@ from onnxact.model.view import View
 from onnxact.rewrite import decompose
 from tests.interop.examples import (
     COMPUTED_SLOPE,
+    EQUAL_NAMES,
     REPOSITORY,
     VERBS,
     assert_computes_the_same,
@@ -191,6 +192,14 @@ def test_what_copy_would_lose_is_kept() -> None:
     assert result.inputs[0].type == "sequence_type"
     assert gs.export_onnx(result).graph.input[0].type.HasField("sequence_type")
     assert result.name_idx == 7
+
+
+def test_branches_of_nodes_of_equal_name_are_told_apart() -> None:
+    graph = gs.import_onnx(parse(EQUAL_NAMES))
+    result, proto, _ = rewrite(graph, VERBS["swap_relu"])
+    assert content(gs.export_onnx(result)) == content(proto)
+    ops = [[node.op for node in branch.nodes] for branch in result.subgraphs()]
+    assert ops == [["LeakyRelu"], ["Neg"], ["Neg", "Sigmoid"], ["LeakyRelu"]]
 
 
 def test_tensors_of_equal_name_stay_apart() -> None:

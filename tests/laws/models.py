@@ -30,9 +30,14 @@ ELEM_TYPES = {
 }
 Values = dict[str, float | tuple[float, ...]]
 SETTINGS: dict[str, tuple[Values, ...]] = {
-    "clip": ({"min": 0.0, "max": 6.0}, {"min": -0.5, "max": 2.0}, {"min": -1.5, "max": np.inf}, {"min": -np.inf}),
+    "clip": ({"min": 0.0, "max": 1.0}, {"min": -0.5, "max": 2.0}, {"min": -1.5}, {"max": 2.0}),
     "leaky_relu": ({"alpha": 0.25}, {"alpha": 2.0}, {"alpha": 0.0}, {"alpha": -0.5}, {"alpha": 1.0}),
-    "prelu": ({"slope": (0.25, 0.5, -0.125, 2.0)}, {"slope": 0.25}, {"slope": (0.5, 0.5, 0.5, 0.5)}),
+    "prelu": (
+        {"slope": (0.25, 0.5, -0.125, 2.0)},
+        {"slope": 0.25},
+        {"slope": (0.5, 0.5, 0.5, 0.5)},
+        {"slope": (2.0, 1.0, 4.0, 2.0)},
+    ),
     "thresholded_relu": ({"alpha": 1.0}, {"alpha": 0.0}, {"alpha": -0.5}),
     "elu": ({"alpha": 1.0}, {"alpha": 0.5}),
     "celu": ({"alpha": 1.0}, {"alpha": 0.5}),

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx.reference import ReferenceEvaluator
 
 Feeds = dict[str, NDArray[Any]]
 SPECIAL = (0.0, -0.0, np.inf, -np.inf, np.nan)
@@ -36,6 +37,23 @@ def run(running: Any, feeds: Feeds) -> tuple[list[Any] | None, str]:
         return list(running.run(None, feeds)), ""
     except Exception as error:  # noqa: BLE001 - its exceptions have no common base but Exception
         return None, str(error).splitlines()[0]
+
+
+def outputs(model: ModelProto, feeds: Feeds) -> list[Any] | None:
+    """Return what ONNX Runtime computes, or where it has no kernel for the dtype onnx.reference; None for neither."""
+    running = None if _has_bfloat16(feeds) else session(model)[0]
+    if running is not None:
+        return run(running, feeds)[0]
+    try:
+        with np.errstate(all="ignore"):
+            return list(ReferenceEvaluator(model).run(None, feeds))
+    except (NotImplementedError, RuntimeError, TypeError, ValueError):
+        return None
+
+
+def _has_bfloat16(feeds: Feeds) -> bool:
+    """Tell whether a feed is of a type that ONNX Runtime does not take from NumPy."""
+    return any(value.dtype == ml_dtypes.bfloat16 for value in feeds.values())
 
 
 def lacks_kernel(reason: str) -> bool:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import onnxact
-from onnxact.activation.catalog import ACTIVATIONS, SPECIAL_INPUTS, Activation
+from onnxact.activation.catalog import ACTIVATIONS, FALSE, SPECIAL_INPUTS, Activation
 from onnxact.activation.forms import find_form
+from onnxact.activation.numeric import FLOATS, rounded
 from onnxact.rewrite.draft import Change
 from onnxact.rewrite.site import Tensor
 from tests.laws import runtime
@@ -31,12 +32,12 @@ FOR_EVERY_MODEL = [name for name in LAWS if name != "numerics"]
 
 @cache
 def experiments(activation: str, form: str, dtype: str) -> tuple[Experiment, ...]:
-    """Return the decompositions into one form, at every opset and with all parameters of the settings."""
+    """Return the decompositions into one form, at every opset, and at one of them with all parameters."""
     row = ACTIVATIONS[activation]
     verb = Verb(f"decompose --form {form}", onnxact.decompose, {"form": form, "activations": [activation]})
     found = []
     for opset in OPSETS:
-        for values in settings(row):
+        for values in settings(row) if opset == 16 else settings(row)[:1]:
             model = one_node(row, opset, dtype, values)
             if model is not None:
                 found.append(Experiment(Subject(model), verb))
@@ -75,7 +76,10 @@ NOT_IN_THESE_SETTINGS = {
 }
 
 
-@pytest.mark.parametrize(("activation", "form", "dtype"), FORMS)
+@pytest.mark.parametrize(
+    ("activation", "form", "dtype"),
+    [(name, form, dtype) for name, form, dtype in FORMS if ACTIVATIONS[name].forms[form].exact is not FALSE],
+)
 def test_an_exact_form_gives_the_bits_of_the_op(activation: str, form: str, dtype: str) -> None:
     """On ONNX Runtime without optimisation, over the whole range of the dtype; special values as the form declares."""
     compared = 0
@@ -84,25 +88,19 @@ def test_an_exact_form_gives_the_bits_of_the_op(activation: str, form: str, dtyp
             if change.exact:
                 compared += _compare(experiment, change, dtype)
     if not compared:
-        pytest.skip("no exact result that ONNX Runtime runs in this dtype")
+        pytest.skip("neither ONNX Runtime nor onnx.reference runs it in this dtype")
 
 
 def _compare(experiment: Experiment, change: Change, dtype: str) -> int:
-    original, after = experiment.subject.session, experiment.rewritten[0]
-    if original is None or after is None or dtype == "bfloat16":
-        return 0
-    feeds = {"x": runtime.values(np.dtype(dtype), 24, special=True).reshape(2, 3, 4)}
-    for seed in range(3):
-        plain = runtime.values(np.dtype(dtype), 24, special=False, seed=seed)
-        for points in (feeds["x"], plain.reshape(2, 3, 4)):
-            expected, _ = runtime.run(original, {"x": points})
-            actual, reason = runtime.run(after, {"x": points})
-            if expected is None:
-                return 0
-            assert actual is not None, reason
-            left, right = _without_declared(change, points, expected[0], actual[0])
-            assert not runtime.unequal(left, right), (experiment.before, change.parameters, points)
-    return 1
+    points = np.concatenate([runtime.values(FLOATS[dtype], 24, special=seed == 0, seed=seed) for seed in range(4)])
+    compared = 0
+    for x in points.reshape(4, 2, 3, 4):
+        expected, actual = (runtime.outputs(model, {"x": x}) for model in (experiment.before, experiment.after))
+        if expected is not None and actual is not None:
+            left, right = _without_declared(change, x, expected[0], actual[0])
+            assert not runtime.unequal(left, right), (experiment.before, change.parameters, x)
+            compared = 1
+    return compared
 
 
 def _without_declared(change: Change, points: Any, left: Any, right: Any) -> tuple[Any, Any]:
@@ -113,6 +111,8 @@ def _without_declared(change: Change, points: Any, left: Any, right: Any) -> tup
     for name in declared:
         at = SPECIAL_INPUTS[name]
         beyond |= np.isnan(points) if np.isnan(at) else points == at
+    if "clip" in (change.activation, change.form):
+        beyond |= np.isinf(points)  # a bound left out is the largest number of the dtype, not infinity (ONNX Clip-13)
     return np.where(beyond, 0, left), np.where(beyond, 0, right)
 
 
@@ -131,16 +131,17 @@ def _assert_back_or_explained(row: Activation, experiment: Experiment, fused: on
     before, after = experiment.before.graph, fused.proto.graph
     if len(after.node) == 1 and after.node[0].op_type == before.node[0].op_type:
         assert after.node[0].name == before.node[0].name
-        assert list(_numbers(experiment.before)) == list(_numbers(fused.proto))
+        dtype = fused.sites[0].site.dtype or ""
+        assert list(_numbers(experiment.before, dtype)) == list(_numbers(fused.proto, dtype))
         return
     other_activation = [c for c in fused.sites if c.activation != row.name]
     already_native = [site for site in onnxact.inspect(fused.proto).sites if site.form == "op"]
     assert fused.skipped or other_activation or already_native, after
 
 
-def _numbers(model: Any) -> Iterator[bytes]:
-    """Yield the bits of an activation's parameters, as the site found in the model has them."""
+def _numbers(model: Any, dtype: str) -> Iterator[bytes]:
+    """Yield the bits, in the tensor's dtype, of an activation's parameters as the site found in the model has them."""
     for site in onnxact.inspect(model).sites:
         for value in site.parameters.values():
-            number = value.value if isinstance(value, Tensor) else np.asarray(value)
-            yield np.asarray(number, np.float64).reshape(-1).tobytes()
+            number = value.value if isinstance(value, Tensor) else value
+            yield rounded(number, FLOATS[dtype]).reshape(-1).tobytes()
