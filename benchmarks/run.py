@@ -3,7 +3,8 @@
 --quick      fewer runs, and no chain of 100,000 nodes for the other tools; writes no file
 --only TEXT  only what has this text in "model, job, tool"; writes no file
 
-Exits with 1 where a requirement is missed, or in a full run not measured because something failed. This process imports the standard library only: see subjects.py.
+Exits with 1 where a requirement is missed, in a full run also where one could not be measured. This process imports
+the standard library only: see subjects.py.
 """
 
 from __future__ import annotations

@@ -116,7 +116,8 @@ def create(source: str | bytes, name: str, *, optimise: bool, folder: str | None
     """An onnxruntime.InferenceSession with its own silent fallback to the CPU switched off.
 
     `source` is a path or a serialized model, `folder` the one its relative external data lie in. Graph optimisation
-    is at its highest level or off altogether. `threads` 0: as many as ONNX Runtime sees fit. Raises what `runtime_errors()` lists.
+    is at its highest level or off altogether. `threads` 0: as many as ONNX Runtime sees fit. Raises what
+    `runtime_errors()` lists.
     """
     ort = runtime()
     options = ort.SessionOptions()

@@ -264,9 +264,7 @@ def check(
 
 @app.command(cls=PlainCommand)
 def forms(
-    activation: Annotated[
-        str | None, typer.Argument(metavar="[ACTIVATION]", help="Default: all.", show_default=False)
-    ] = None,
+    activation: opt.OneActivation = None,
     json: opt.Json = False,
 ) -> None:
     """List the forms in which an activation can be written, and how exact each is."""

@@ -17,14 +17,14 @@ class _Option(TyperOption):
     """An option whose value is what was given."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
-        return value if _is_plain(self, value) else super().process_value(ctx, value)
+        return _as_given(self, value) if _is_plain(self, value) else super().process_value(ctx, value)
 
 
 class _Argument(TyperArgument):
     """An argument whose value is what was given."""
 
     def process_value(self, ctx: Any, value: Any) -> Any:
-        return value if _is_plain(self, value) else super().process_value(ctx, value)
+        return _as_given(self, value) if _is_plain(self, value) else super().process_value(ctx, value)
 
 
 class PlainCommand(TyperCommand):
@@ -54,3 +54,7 @@ def _is_plain(parameter: TyperOption | TyperArgument, value: Any) -> bool:
     if value is None:
         return not parameter.required
     return isinstance(value, _TEXTS) and parameter.callback is None
+
+
+def _as_given(parameter: TyperOption | TyperArgument, value: Any) -> Any:
+    return () if value is None and parameter.multiple else value

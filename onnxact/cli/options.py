@@ -19,7 +19,7 @@ _OUT, _PICK, _PROOF = "Output", "Selection", "Evidence"
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False)]
 OneActivation = Annotated[
-    str | None, typer.Argument(metavar="[ACTIVATION]", help="One activation; default: all.", show_default=False)
+    str | None, typer.Argument(metavar="ACTIVATION", help="One activation; default: all.", show_default=False)
 ]
 
 

@@ -27,7 +27,7 @@ from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxact.errors import ModelError
-from onnxact.model.edit import Edit, NewConstant, NewNode, Plan
+from onnxact.model.edit import Edit, Makes, NewConstant, NewNode, Plan
 from onnxact.model.view import Scope, View
 
 
@@ -217,7 +217,7 @@ def _replacement(edit: Edit, root: Any, graph: Any, tensors: _Tensors) -> Iterat
     output = tensors.of(root.outputs)[0]
     for new in edit.new:
         inputs = tensors.named(new.inputs or ())
-        outputs = [tensors.add(_variable(name, output, inputs, name in edit.truth_values)) for name in new.outputs]
+        outputs = [tensors.add(_variable(name, output, new.makes)) for name in new.outputs]
         yield gs.Node(new.op, new.name, _attributes(new, graph), inputs, outputs)
     new = edit.replacement
     inputs = tensors.of(root.inputs) if new.inputs is None else tensors.named(new.inputs)
@@ -229,20 +229,13 @@ def _node(node: Any, op: str, attributes: Any, inputs: list[Any], tensors: _Tens
     return gs.Node(op, node.name, attributes, inputs, tensors.of(node.outputs), node.domain)
 
 
-def _variable(name: str, output: Any, inputs: list[Any], truth: bool) -> Any:
-    """Return a new value, declared as far as the site's output is: its dtype, or boolean.
-
-    The shape is the output's where an input has that shape; what is computed from slopes alone has another.
-    """
+def _variable(name: str, output: Any, makes: Makes) -> Any:
+    """Return a new value, declared as far as the site's output is: its dtype, or boolean, and its shape."""
     if not isinstance(output, gs.Variable):
         return gs.Variable(name)
-    dtype = np.dtype(bool) if truth and output.dtype is not None else output.dtype
-    alike = output.shape is not None and any(_shape(tensor) == list(output.shape) for tensor in inputs)
-    return gs.Variable(name, dtype, list(output.shape) if alike else None)
-
-
-def _shape(tensor: Any) -> list[Any] | None:
-    return None if tensor.is_empty() else _copied(tensor.shape)
+    dtype = np.dtype(bool) if makes == "truth" and output.dtype is not None else output.dtype
+    known = output.shape is not None and makes != "parameter"
+    return gs.Variable(name, dtype, list(output.shape) if known else None)
 
 
 def _constant_node(constant: NewConstant, tensors: _Tensors) -> Any:

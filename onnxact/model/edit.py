@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
@@ -20,6 +20,7 @@ from onnxact.model.provenance import KEY
 from onnxact.model.view import Scope, View
 
 AttributeValue = float | int | str
+Makes = Literal["value", "truth", "parameter"]
 
 
 class NewNode(NamedTuple):
@@ -33,6 +34,9 @@ class NewNode(NamedTuple):
     outputs: tuple[str, ...] = ()
     name: str = ""
     attributes: Sequence[tuple[str, AttributeValue] | AttributeProto] = ()
+    makes: Makes = "value"
+    """What its output is: a value with the type of the site's output, a truth value of that shape, or something made
+    from parameters alone, with that element type and a shape of its own."""
 
 
 class NewConstant(NamedTuple):
@@ -58,8 +62,6 @@ class Edit(NamedTuple):
     removed: tuple[int, ...] = ()
     dead_constants: tuple[str, ...] = ()
     provenance: str | None = None
-    truth_values: frozenset[str] = frozenset()
-    """The names among the new values that are boolean; all others have the type of the site's output."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,13 @@ def _declare_types(scope: Scope, edit: Edit) -> None:
     declared = scope.declared.get(output)
     if declared is None:
         return
-    for name in (name for new in edit.new for name in new.outputs):
-        entry = scope.graph.value_info.add(name=name)
+    for new in edit.new:
+        entry = scope.graph.value_info.add(name=new.outputs[0])
         entry.type.CopyFrom(declared)
-        if name in edit.truth_values:
+        if new.makes == "truth":
             entry.type.tensor_type.elem_type = TensorProto.BOOL
+        elif new.makes == "parameter":
+            entry.type.tensor_type.ClearField("shape")
 
 
 def _keep(messages: Any, kept: list[bool]) -> None:

@@ -38,6 +38,9 @@ OUTSIDE = -1
 """Stands for a reader that is no node of the scope: a graph output, an annotation, a training graph."""
 PASSES_CONSTANTS = {"Identity", "Cast", "CastLike"}
 """Ops whose output is a constant where their first input is one."""
+PENDING = -1
+"""The element type of a value whose type is being found out further up."""
+_FLOATS: dict[int, str] = {int(elem_type): name for elem_type, name in FLOAT_TYPES.items()}
 _SMALL = 1024
 _FROM_ATTRIBUTE = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype",
                    "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "Multinomial": "dtype"}  # fmt: skip
@@ -125,7 +128,7 @@ class Scope:
         for annotation in self.graph.quantization_annotation:
             yield annotation.tensor_name
             yield from (entry.value for entry in annotation.quant_parameter_tensor_names)
-        if self.parent is None:
+        if self.parent is None and not self.frozen:
             yield from self.view.names_in_training
 
     @cached_property
@@ -144,7 +147,14 @@ class Scope:
 
     def declares(self, name: str) -> bool:
         """Tell whether the name is bound in this scope itself: an input, an initializer, or a node's output."""
-        return name in self.producers or name in self.initializers or name in self.inputs
+        return name in self.producers or name in self.initializers or name in self.inputs or name in self._sparse
+
+    @cached_property
+    def _sparse(self) -> dict[str, int]:
+        """Name -> element type of every sparse initializer; its value counts as unknown."""
+        if isinstance(self.graph, FunctionProto):
+            return {}
+        return {tensor.values.name: tensor.values.data_type for tensor in self.graph.sparse_initializer}
 
     @cached_property
     def inputs(self) -> dict[str, int]:
@@ -159,10 +169,16 @@ class Scope:
         if not isinstance(function, FunctionProto):
             return False
         default = any(stated.name == attribute for stated in function.attribute_proto)
-        return default or all(
+        pending = self.view._pending_attributes
+        if default or (id(function), attribute) in pending:
+            return True
+        pending.add((id(function), attribute))
+        always = all(
             any(stated.name == attribute and scope._has_value(stated) for stated in node.attribute)
             for scope, node in self.view.calls(function)
         )
+        pending.discard((id(function), attribute))
+        return always
 
     def _has_value(self, attribute: AttributeProto) -> bool:
         return not attribute.ref_attr_name or self.states_always(attribute.ref_attr_name)
@@ -176,26 +192,33 @@ class Scope:
 
     def constant(self, name: str) -> NDArray[Any] | None:
         """Return the value of an initializer or Constant node, or None where it is not fixed or not readable."""
-        scope = self.owner(name)
-        if scope is None or not name:
-            return None
-        tensor = scope.initializers.get(name)
+        scope: Scope | None = self
+        casts: list[str | None] = []
+        passed: set[str] = set()
+        while name and name not in passed and (scope := scope.owner(name)) is not None:
+            node = scope._passing(name)
+            if node is None:
+                return _through(casts, scope._own_constant(name))
+            if node.op_type != "Identity":
+                casts.append(scope.dtype(name))
+            passed.add(name)
+            name = node.input[0] if node.input else ""
+        return None
+
+    def _passing(self, name: str) -> NodeProto | None:
+        """Return the node of this scope that gives its first input on as `name`."""
+        index = self.producers.get(name)
+        node = self.nodes[index] if index is not None else None
+        return node if node is not None and node.op_type in PASSES_CONSTANTS and not plain(node.domain) else None
+
+    def _own_constant(self, name: str) -> NDArray[Any] | None:
+        tensor = self.initializers.get(name)
         if tensor is None:
-            index = scope.producers.get(name)
-            return None if index is None else scope._constant_at(index)
+            index = self.producers.get(name)
+            return None if index is None else _constant_of(self.nodes[index])
         if tensor.data_location == TensorProto.EXTERNAL:
             return self.view.external(tensor)
         return numpy_helper.to_array(tensor)
-
-    def _constant_at(self, index: int) -> NDArray[Any] | None:
-        node = self.nodes[index]
-        if node.op_type not in PASSES_CONSTANTS or plain(node.domain):
-            return _constant_of(node)
-        value = self.constant(node.input[0])
-        dtype = FLOAT_TYPES.get(self.elem_type(node.output[0]))
-        if value is None or node.op_type == "Identity":
-            return value
-        return None if dtype is None else rounded(value, FLOATS[dtype])
 
     # Types and shapes
 
@@ -209,7 +232,7 @@ class Scope:
 
     def dtype(self, name: str) -> str | None:
         """Return "float16", "bfloat16", "float32" or "float64"; None for any other or an unknown element type."""
-        return FLOAT_TYPES.get(self.elem_type(name))
+        return _FLOATS.get(self.elem_type(name))
 
     def elem_type(self, name: str) -> int:
         """Return the TensorProto element type of a value, 0 where it cannot be told."""
@@ -222,7 +245,10 @@ class Scope:
             if not name:
                 break
         for passed in trail:
-            known[passed] = found or 0
+            if found == PENDING:
+                del known[passed]
+            else:
+                known[passed] = found or 0
         return found or 0
 
     @cached_property
@@ -251,6 +277,8 @@ class Scope:
     def _elem_type_outside(self, name: str) -> int:
         if name in self.initializers:
             return self.initializers[name].data_type
+        if name in self._sparse:
+            return self._sparse[name]
         declared = self.declared.get(name)
         if declared is not None and declared.tensor_type.elem_type:
             return declared.tensor_type.elem_type
@@ -324,6 +352,7 @@ class View:
                 self._add(graph, f"training_info[{number}].{field}", None, "training graphs are left as they are")
         self._inferred: dict[str, dict[str, TypeProto]] | None = None
         self._pending_arguments: set[tuple[int, int]] = set()
+        self._pending_attributes: set[tuple[int, str]] = set()
 
     def _add(self, graph: GraphProto | FunctionProto, path: str, parent: Scope | None, frozen: str = "") -> Scope:
         path = self._unique(path)
@@ -356,11 +385,10 @@ class View:
         for scope in self.scopes:
             graph = scope.graph
             found.update(name for node in scope.nodes for name in (node.name, *node.output, *node.input))
-            found.update(scope.inputs)
+            found.update(scope.inputs, scope._read_outside(), (value.name for value in graph.value_info))
             if isinstance(graph, GraphProto):
                 found.update(tensor.name for tensor in graph.initializer)
-                found.update(tensor.values.name for tensor in graph.sparse_initializer)
-                found.update(value.name for value in (*graph.value_info, *graph.output))
+                found.update(scope._sparse)
         return found
 
     @cached_property
@@ -399,13 +427,14 @@ class View:
         """Return the element type that every call of a local function passes at `position`, 0 where they differ."""
         key = (id(function), position)
         if key in self._pending_arguments:
-            return 0
+            return PENDING  # a call on the function's own output has the type of the others
         self._pending_arguments.add(key)
         types = {
             scope.elem_type(node.input[position]) if position < len(node.input) else 0
             for scope, node in self.calls(function)
         }
         self._pending_arguments.discard(key)
+        types.discard(PENDING)
         return types.pop() if len(types) == 1 else 0
 
     def inferred(self, path: str) -> dict[str, TypeProto]:
@@ -428,6 +457,13 @@ def subgraphs(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
             yield attribute.name, attribute.g
         elif attribute.type == AttributeProto.GRAPHS:
             yield from ((f"{attribute.name}[{number}]", graph) for number, graph in enumerate(attribute.graphs))
+
+
+def _through(casts: list[str | None], value: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Return a constant after casts to these dtypes, the last of which comes first."""
+    for dtype in reversed(casts):
+        value = None if value is None or dtype is None else rounded(value, FLOATS[dtype])
+    return value
 
 
 @cache

@@ -14,7 +14,7 @@ import numpy as np
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, ops, parameters, size, text, varies, walk
 from onnxact.activation.forms import lowered
-from onnxact.activation.numeric import fold, holds
+from onnxact.activation.numeric import FLOATS, fold, holds, rounded
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
 from onnxact.rewrite.emit import attribute_obstacle, reference_obstacle
@@ -154,14 +154,25 @@ def _range_obstacle(expr: Expr, bound: Parameters, setting: Setting) -> str:
 
 
 def is_exact(form: Form, bound: Parameters, dtype: str) -> bool:
-    """Tell whether the form's exactness condition holds for these parameters in this dtype.
+    """Tell whether the form's exactness condition holds for these parameters, as they are in this dtype.
 
     A tensor slope that becomes a float32 attribute has to survive that.
     """
     values = known(bound)
     if values is None:
         return form.exact is TRUE
-    return holds(form.exact, values) and (dtype != "float64" or not _rounds_attribute(form, bound, values))
+    held = {name: v if isinstance(v, str) else rounded(v, FLOATS[dtype]).astype(float) for name, v in values.items()}
+    overflows = any(
+        np.any(np.isinf(held[name]) & np.isfinite(v)) for name, v in values.items() if not isinstance(v, str)
+    )
+    rounds = dtype == "float64" and _rounds_attribute(form, bound, values)
+    return holds(form.exact, held) and not overflows and not rounds
+
+
+def keeps_parameters(bound: Parameters, dtype: str) -> bool:
+    """Tell whether the tensor's dtype holds every number exactly; a runtime may compute with what it does not hold."""
+    numbers = [value for value in bound.values() if isinstance(value, float)]
+    return all(float(rounded(value, FLOATS[dtype])) == value for value in numbers)
 
 
 def _rounds_attribute(form: Form, bound: Parameters, values: dict[str, Any]) -> bool:

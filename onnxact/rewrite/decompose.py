@@ -10,7 +10,7 @@ from onnxact.activation.forms import find_activation, find_form, known_ops
 from onnxact.activation.numeric import rounded
 from onnxact.errors import UsageError
 from onnxact.model.view import View
-from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, obstacle, unavailable
+from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, keeps_parameters, obstacle, unavailable
 from onnxact.rewrite.draft import Change, Draft, Drafter, Recorder
 from onnxact.rewrite.find import find
 from onnxact.rewrite.recorded import records
@@ -61,7 +61,8 @@ def plan(
         if choice.form is None:
             drafter.skip(site, f"no form of {activation.spelled} fits: {choice.reasons}")
             continue
-        change = Change(site, site.activation, choice.name, site.parameters, choice.exact, note)
+        exact = choice.exact and keeps_parameters(site.parameters, site.dtype or "")
+        change = Change(site, site.activation, choice.name, site.parameters, exact, note)
         drafter.write(change, choice.form.expr, recorder.text(site, choice.name) if keep_provenance else None)
     looked_for = [n for n, row in ACTIVATIONS.items() if selection.wants(n) and not _stays(row, form, permitted)]
     drafter.skips.extend(skip for skip in found.like(looked_for) if selection.reaches(skip.node, skip.scope))

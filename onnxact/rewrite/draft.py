@@ -64,12 +64,12 @@ class Drafter:
     def write(self, change: Change, expr: Expr, metadata: str | None = None) -> None:
         """Replace the site's nodes by those that compute `expr`."""
         emitted = self.emitter.emit(change.site, expr, change.parameters)
-        self._add(change, emitted.replacement, emitted.new, metadata, emitted.truth_values)
+        self._add(change, emitted.replacement, emitted.new, metadata)
 
     def restore(self, change: Change, op: NodeProto) -> None:
         """Replace the site's nodes by the op that stood there before, and drop its provenance."""
         inputs = (change.site.input, *op.input)
-        self._add(change, NewNode(op.op_type, inputs, (), "", list(op.attribute)), (), "", frozenset())
+        self._add(change, NewNode(op.op_type, inputs, (), "", list(op.attribute)), (), "")
 
     def _add(
         self,
@@ -77,11 +77,10 @@ class Drafter:
         replacement: NewNode,
         new: tuple[NewNode, ...],
         metadata: str | None,
-        truth_values: frozenset[str],
     ) -> None:
         site = change.site
         removed = tuple(index for index in site.nodes if index != site.root) if len(site.nodes) > 1 else ()
-        self.edits.append(Edit(site.scope.path, site.root, replacement, new, removed, (), metadata, truth_values))
+        self.edits.append(Edit(site.scope.path, site.root, replacement, new, removed, (), metadata))
         self.changes.append(change)
         self.sites.append(site)
 
@@ -132,7 +131,9 @@ def _is_constant(scope: Scope, index: int, name: str) -> bool:
 
 def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str]) -> Iterable[str]:
     """Yield dead constants, and those that only they were made from (a Constant behind a Cast)."""
-    for name in dead:
+    pending = list(reversed(dead))
+    while pending:
+        name = pending.pop()
         if name in seen:
             continue
         seen.add(name)
@@ -140,8 +141,7 @@ def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str]
         index = scope.producers.get(name)
         if index is not None and scope.nodes[index].op_type in PASSES_CONSTANTS:
             nodes.add(index)
-            origins = [origin for origin in scope.nodes[index].input if _unread(scope, origin, nodes, set())]
-            yield from _with_origins(scope, origins, nodes, seen)
+            pending += [origin for origin in scope.nodes[index].input if _unread(scope, origin, nodes, set())]
 
 
 class Recorder:
@@ -153,7 +153,7 @@ class Recorder:
     def text(self, site: Site, form: str) -> str:
         """Return the metadata text for a site that becomes `form`."""
         node = site.scope.nodes[site.root]
-        if len(node.input) != 1:
+        if len(node.input) != 1 or node.metadata_props:
             return provenance.encode(site.activation, form, node)
         key = (form, id(site.parameters), node.domain)
         if key not in self._texts:

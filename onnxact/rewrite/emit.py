@@ -19,7 +19,7 @@ from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, pa
 from onnxact.activation.numeric import FLOATS, fold, rounded
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
-from onnxact.model.edit import NewConstant, NewNode
+from onnxact.model.edit import Makes, NewConstant, NewNode
 from onnxact.model.naming import Names
 from onnxact.rewrite.site import Dynamic, Parameters, Reference, Site, Tensor, known
 
@@ -35,7 +35,6 @@ class Emitted(NamedTuple):
 
     new: tuple[NewNode, ...]
     replacement: NewNode
-    truth_values: frozenset[str]
 
 
 class Constants:
@@ -78,6 +77,7 @@ class _Step(NamedTuple):
     op: str
     operands: tuple[Any, ...]
     attributes: tuple[tuple[str, Any], ...]
+    makes: Makes
 
 
 class _Recipe(NamedTuple):
@@ -112,16 +112,13 @@ class Emitter:
         value = site.input
         outputs: list[str] = []
         new: list[NewNode] = []
-        truths: list[str] = []
-        for (op, operands, _), attributes in zip(recipe.steps[:-1], recipe.attributes, strict=False):
+        for (op, operands, _, makes), attributes in zip(recipe.steps[:-1], recipe.attributes, strict=False):
             output = self.names.fresh(f"{site.output}_{op.lower()}")
-            new.append(NewNode(op, _inputs(operands, value, outputs), (output,), output, attributes))
+            new.append(NewNode(op, _inputs(operands, value, outputs), (output,), output, attributes, makes))
             outputs.append(output)
-            if op in _CONDITIONS:
-                truths.append(output)
-        op, operands, _ = recipe.steps[-1]
+        op, operands, _, _ = recipe.steps[-1]
         replacement = NewNode(op, _inputs(operands, value, outputs), (), "", recipe.attributes[-1])
-        return Emitted(tuple(new), replacement, frozenset(truths))
+        return Emitted(tuple(new), replacement)
 
     def _recipe(self, site: Site, expr: Expr, bound: Parameters) -> _Recipe:
         key = (id(expr), id(bound), site.dtype, site.scope.path)
@@ -144,7 +141,7 @@ class Emitter:
         named = tuple(step._replace(operands=self._named(site, step.operands)) for step in steps)
         attributes = tuple(map(_attributes, steps))
         in_place = len(named) == 1 and named[0].operands == (_X,)
-        alone = Emitted((), NewNode(named[0].op, None, (), "", attributes[0]), frozenset()) if in_place else None
+        alone = Emitted((), NewNode(named[0].op, None, (), "", attributes[0])) if in_place else None
         return _Recipe(named, attributes, unit, constants, alone, (expr, bound))
 
     def _named(self, site: Site, operands: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -237,7 +234,8 @@ class _Compiler:
                 operands.append(_without_dimensions(operand) if expr.op == "Clip" else operand)
         if expr.op == "Cast":
             attributes.append(("to", int(ELEM_TYPES[self.dtype])))
-        return _Step(expr.op, tuple(operands), tuple(attributes))
+        makes: Makes = "truth" if expr.op in _CONDITIONS else "value" if varies(expr) else "parameter"
+        return _Step(expr.op, tuple(operands), tuple(attributes), makes)
 
     def _left_out(self, call: Call, arg: Expr) -> bool:
         """Tell whether an operand says nothing: Clip without a bound."""

@@ -10,6 +10,7 @@ numbers; where it holds more than one number the constants do not determine the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ def _determine(name: str, equations: list[tuple[Expr, Bound]]) -> Solved:
     for expr, bound in equations:
         if not isinstance(bound, Tensor):
             return Solved({}, f"{text(expr)} is not a constant")
-        first, last = _preimage(lambda number, expr=expr: fold(expr, {name: number}), bound.value)
+        first, last = _preimage(partial(_folded, expr, name), bound.value)
         low, high = np.maximum(low, first), np.minimum(high, last)
     if not np.all(low <= high):
         return Solved({}, f"no {name} gives its constants")
@@ -108,6 +109,10 @@ def _determine(name: str, equations: list[tuple[Expr, Bound]]) -> Solved:
         f"say which with --param {name}=...",
         near=True,
     )
+
+
+def _folded(expr: Expr, name: str, number: Any) -> Any:
+    return fold(expr, {name: number})
 
 
 def _preimage(function: Callable[[Any], Any], constant: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -139,10 +139,10 @@ def test_new_values_are_declared_as_the_output_is() -> None:
     result, _, draft = rewrite(graph, VERBS["decompose_where"])
     edit = next(edit for edit in draft.plan.edits if edit.root == 0)
     values = result.tensors()
-    for name in (name for new in edit.new for name in new.outputs):
-        assert values[name].shape == ["N", 4]
-        assert values[name].dtype == (np.dtype(bool) if name in edit.truth_values else np.dtype(np.float32))
-    assert edit.truth_values
+    for new in edit.new:
+        assert values[new.outputs[0]].shape == ["N", 4]
+        assert values[new.outputs[0]].dtype == (np.dtype(bool) if new.makes == "truth" else np.dtype(np.float32))
+    assert {new.makes for new in edit.new} == {"truth", "value"}
 
 
 def test_values_made_from_slopes_alone_have_another_shape() -> None:
