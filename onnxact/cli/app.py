@@ -1,7 +1,8 @@
 """`onnxact`: every command, its options, and what it exits with.
 
 0 done, or equivalent; 1 different; 2 wrong usage; 3 a provider or package is missing; 4 inconclusive, or nothing to
-rewrite; 5 a model or file is missing, broken, or would be overwritten; 70 a defect of onnxact; 130 interrupted.
+rewrite; 5 a model or file is missing, broken, or would be overwritten; 70 a defect of onnxact; 130 interrupted;
+143 terminated.
 
 An error is one line on stderr that starts with "onnxact: ". With --json, stdout gets one report in any case:
 `{"schema": "onnxact/1", "verb": ..., "error": {"type", "message", "exit_code"}}` in place of the result.
@@ -23,7 +24,8 @@ from onnxact.errors import OnnxactError
 from onnxact.version import __version__
 
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+TERMINATED = 143
+"""128 + SIGINT, 128 + SIGTERM, as shells have it."""
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 """What typer raises for a command line that it cannot parse; it has no public name."""
 
@@ -46,9 +48,12 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _stop(number: int, _frame: Any) -> NoReturn:
-    """End by an exception, so that temporary files are removed."""
-    sys.exit(128 + number)
+class Terminated(BaseException):
+    """SIGTERM, as an exception, so that temporary files are removed."""
+
+
+def _stop(_number: int, _frame: Any) -> NoReturn:
+    raise Terminated
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -61,6 +66,8 @@ def run(arguments: Sequence[str]) -> int:
         return _refuse(_usage_text(error), 2, "UsageError", arguments)
     except (KeyboardInterrupt, typer.Abort):
         return _refuse("interrupted", INTERRUPTED, "Interrupted", arguments)
+    except Terminated:
+        return _refuse("terminated", TERMINATED, "Terminated", arguments)
     except Exception as error:  # noqa: BLE001 - a defect still gets its exit code
         import traceback
 

@@ -27,10 +27,10 @@ def load_slopes(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
 
 def _numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content
-        with content:
+        with path.open("rb") as stream:
+            content = np.load(stream, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return content
             arrays = {name: content[name] for name in content.files}
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise ModelError(f"{path}: does not hold plain NumPy arrays ({_first_sentence(error)})") from error

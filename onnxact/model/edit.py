@@ -174,11 +174,13 @@ def _add_attributes(node: NodeProto, attributes: Sequence[tuple[str, AttributeVa
 
 
 def _set_provenance(node: NodeProto, text: str) -> None:
-    kept = [entry for entry in node.metadata_props if entry.key != KEY]
-    if len(kept) != len(node.metadata_props):
-        del node.metadata_props[:]
-        node.metadata_props.extend(kept)
-    if text:
+    stated = [entry for entry in node.metadata_props if entry.key == KEY]
+    for entry in stated:
+        if text:
+            entry.value = text
+        else:
+            node.metadata_props.remove(entry)
+    if text and not stated:
         node.metadata_props.add(key=KEY, value=text)
 
 

@@ -259,7 +259,9 @@ def _refuse_conflict(path: Path, origin: Path | None, *, force: bool, in_place: 
         raise FileConflictError(f"{path}: the folder {path.parent} does not exist; make it first")
     if path.is_dir():
         raise FileConflictError(f"{path}: is a directory; name a file in it")
-    if not path.exists() and not path.is_symlink():
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return
     if path.exists() and not path.is_file():
         raise FileConflictError(f"{path}: is a pipe or device; name a file")

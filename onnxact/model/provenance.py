@@ -28,19 +28,22 @@ class Provenance:
 
 
 def encode(activation: str, form: str, node: NodeProto) -> str:
-    """Return the metadata text for a site whose native op was `node`."""
+    """Return the metadata text for a site whose native op was `node`; an earlier text of that node goes into it."""
     replaced = NodeProto(op_type=node.op_type, domain=node.domain, input=node.input[1:], attribute=node.attribute)
+    replaced.metadata_props.extend(entry for entry in node.metadata_props if entry.key == KEY)
     packed = base64.b64encode(replaced.SerializeToString(deterministic=True)).decode()
     return json.dumps({"activation": activation, "form": form, "op": packed}, separators=(",", ":"))
 
 
+def text(node: NodeProto) -> str:
+    """Return the metadata text of a node, "" where it has none."""
+    return next((entry.value for entry in node.metadata_props if entry.key == KEY), "")
+
+
 def read(node: NodeProto) -> Provenance | None:
     """Return the provenance of a node, or None where there is none or it is not readable."""
-    text = next((entry.value for entry in node.metadata_props if entry.key == KEY), None)
-    if text is None:
-        return None
     try:
-        fields = json.loads(text)
+        fields = json.loads(text(node))
         op = NodeProto.FromString(base64.b64decode(fields["op"], validate=True))
         return Provenance(str(fields["activation"]), str(fields["form"]), op)
     except (ValueError, KeyError, TypeError, binascii.Error, DecodeError):

@@ -192,10 +192,10 @@ class Scope:
 
     def constant(self, name: str) -> NDArray[Any] | None:
         """Return the value of an initializer or Constant node, or None where it is not fixed or not readable."""
-        scope: Scope | None = self
+        scope = self.owner(name)
         casts: list[str | None] = []
         passed: set[str] = set()
-        while name and name not in passed and (scope := scope.owner(name)) is not None:
+        while name and name not in passed and scope is not None:
             node = scope._passing(name)
             if node is None:
                 return _through(casts, scope._own_constant(name))
@@ -203,6 +203,7 @@ class Scope:
                 casts.append(scope.dtype(name))
             passed.add(name)
             name = node.input[0] if node.input else ""
+            scope = scope.owner(name)
         return None
 
     def _passing(self, name: str) -> NodeProto | None:

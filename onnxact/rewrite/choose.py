@@ -54,16 +54,19 @@ as primitive: they are what other activations are made of."""
 
 
 def choose(activation: Activation, bound: Parameters, setting: Setting) -> Choice:
-    """Return the best admissible form other than the native op."""
-    candidates: list[tuple[tuple[bool, int], str, Form, bool]] = []
+    """Return the best admissible form other than the native op; of equal ones, one that stands in the table itself."""
+    candidates: list[tuple[tuple[bool, int, bool], str, Form, bool]] = []
     others: list[tuple[str, str]] = []
+    own = {form.expr: name for name, form in activation.forms.items()}
     for name, form in activation.forms.items():
         if name == "op":
             continue
         full_name, written, reason = _admissible(name, form, bound, setting)
+        if written is not None and full_name != name and (same := own.get(written.expr)):
+            reason = f"comes down to {same}"
         if not reason and written is not None:
             exact = is_exact(written, bound, setting.dtype)
-            candidates.append(((not exact, size(written.expr)), full_name, written, exact))
+            candidates.append(((not exact, size(written.expr), full_name != name), full_name, written, exact))
         else:
             others.append((name, reason))
     candidates.sort(key=lambda candidate: candidate[0])

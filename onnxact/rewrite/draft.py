@@ -56,6 +56,7 @@ class Drafter:
         self.changes: list[Change] = []
         self.skips: list[Skip] = []
         self.sites: list[Site] = []
+        self.recorded: set[int] = set()
 
     def skip(self, site: Site, reason: str) -> None:
         """Leave a site alone."""
@@ -64,12 +65,14 @@ class Drafter:
     def write(self, change: Change, expr: Expr, metadata: str | None = None) -> None:
         """Replace the site's nodes by those that compute `expr`."""
         emitted = self.emitter.emit(change.site, expr, change.parameters)
+        if metadata:
+            self.recorded.add(len(self.edits))
         self._add(change, emitted.replacement, emitted.new, metadata)
 
     def restore(self, change: Change, op: NodeProto) -> None:
         """Replace the site's nodes by the op that stood there before, and drop its provenance."""
         inputs = (change.site.input, *op.input)
-        self._add(change, NewNode(op.op_type, inputs, (), "", list(op.attribute)), (), "")
+        self._add(change, NewNode(op.op_type, inputs, (), "", list(op.attribute)), (), provenance.text(op))
 
     def _add(
         self,
@@ -89,7 +92,7 @@ class Drafter:
         losing = [
             number
             for number, edit in enumerate(self.edits)
-            if not edit.provenance and edit.replacement.inputs is not None
+            if number not in self.recorded and edit.replacement.inputs is not None
         ]
         if losing:
             self._drop_dead_constants(losing)

@@ -172,7 +172,10 @@ def _first_site(
     reasons: dict[str, str] = {}
     for pattern in candidates:
         for match in matches(scope, pattern.form.expr, index):
-            site, reason = site_of(scope, pattern, index, match, _open(pattern, match, given))
+            left_open = _open(pattern, match, given)
+            site, reason = site_of(scope, pattern, index, match, left_open)
+            if site is None and left_open:
+                site, reason = site_of(scope, pattern, index, match, {})
             if site is not None:
                 skips.extend(Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in reasons.items())
                 return site

@@ -142,7 +142,7 @@ def test_new_values_are_declared_as_the_output_is() -> None:
     for new in edit.new:
         assert values[new.outputs[0]].shape == ["N", 4]
         assert values[new.outputs[0]].dtype == (np.dtype(bool) if new.makes == "truth" else np.dtype(np.float32))
-    assert {new.makes for new in edit.new} == {"truth", "value"}
+    assert "truth" in {new.makes for new in edit.new}
 
 
 def test_values_made_from_slopes_alone_have_another_shape() -> None:

@@ -239,7 +239,7 @@ def training_info() -> ModelProto:
 def metadata_everywhere() -> ModelProto:
     model = _model([helper.make_node("LeakyRelu", ["x"], ["y"], name="act", alpha=0.3, doc_string="d")], ir_version=11)
     for message in (model, model.graph, model.graph.node[0], model.graph.input[0], model.graph.output[0]):
-        message.metadata_props.add(key="k", value="v")  # type: ignore[attr-defined]
+        message.metadata_props.add(key="k", value="v")
     model.graph.node[0].metadata_props.add(key="onnxact", value="no record of ours")
     return model
 
@@ -316,14 +316,14 @@ def a_slope_without_elements() -> ModelProto:
     return model
 
 
-@pytest.mark.parametrize("build", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("build", list(ODD.values()), ids=list(ODD))
 def test_every_law(build: Callable[[], ModelProto]) -> None:
     subject = Subject(build())
     found = [line for verb in VERBS.values() for line in violations(subject, verb)]
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("build", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("build", list(ODD.values()), ids=list(ODD))
 def test_every_relu_is_reached_or_explained(build: Callable[[], ModelProto]) -> None:
     """Law "everywhere": subgraphs at any depth and functions are treated like the main graph."""
     model = build()

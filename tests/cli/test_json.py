@@ -1,0 +1,153 @@
+"""--json: one report on stdout, of the shape that DESIGN.md gives, whatever the verb and however it ends."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onnxact.cli.output import finite
+from tests.cli.runner import DIGITS, invoke, model, write
+
+Shape = Any
+"""A type; a tuple of shapes of which one must fit; [shape] for a list of it; {"*": shape} for a map from any name; or
+name -> shape for exactly these names, of which those that end in "?" may be missing.
+"""
+TEXT = (str, type(None))
+NUMBER = (int, float)
+PARAMS: Shape = {"*": (*NUMBER, str, {"value": str}, {"attribute": str}, {
+    "value": str, "shape": [int], "min": NUMBER, "max": NUMBER})}  # fmt: skip
+WRITTEN: Shape = {"activation": str, "form": str, "params": PARAMS}
+PLACE: Shape = {"scope": str, "node": str, "input": str, "output": str, "dtype": TEXT}
+SKIPPED: Shape = {"scope": str, "node": str, "reason": str}
+COUNTS: Shape = {"*": int}
+RUN: Shape = {"inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": list}
+OUTPUT: Shape = {
+    "name": str, "run": RUN, "outcome": str, "reason": str, "judged_by": str, "dtype": str, "shape": [int],
+    "elements": int, "finite": int, "differing": int, "max_abs": (*NUMBER, str), "max_rel": (*NUMBER, str),
+    "max_u": (*NUMBER, str), "scale": (*NUMBER, str), "noise": (*NUMBER, str), "rtol": NUMBER, "atol": NUMBER,
+    "worst_index": [int], "worst_before": (*NUMBER, *TEXT), "worst_after": (*NUMBER, *TEXT),
+}  # fmt: skip
+CHECK: Shape = {
+    "verdict": str, "reasons": [str], "runs": [RUN], "outputs": [OUTPUT], "sites": [dict], "providers": [str],
+    "tolerance": {"rtol": (*NUMBER, type(None)), "atol": (*NUMBER, type(None))}, "notes": [str],
+}  # fmt: skip
+DRIFT: Shape = {"name": str, "changed": NUMBER, "max_abs": NUMBER, "mean_abs": NUMBER, "scale": NUMBER}
+REWRITE: Shape = {
+    "schema": str, "verb": str, "input": str, "output": TEXT, "dry_run": bool,
+    "sites": [{**PLACE, "before": WRITTEN, "after": WRITTEN, "exact?": bool, "note?": str}], "skipped": [SKIPPED],
+    "op_counts": {"before": COUNTS, "after": COUNTS}, "check?": CHECK, "drift?": [DRIFT],
+}  # fmt: skip
+INSPECT: Shape = {
+    "schema": str, "verb": str, "input": str, "sites": [{**PLACE, **WRITTEN}], "skipped": [SKIPPED],
+    "op_counts": COUNTS,
+}  # fmt: skip
+FORMS: Shape = {"schema": str, "verb": str, "activations": {"*": {
+    "defaults": {"*": (*NUMBER, str)}, "source": str, "torch": TEXT, "forms": {"*": {
+        "formula": str, "ops": [str], "when": TEXT, "exact": str, "special": {"*": (*NUMBER, str)}}}}}}  # fmt: skip
+JUDGED: Shape = {"schema": str, "verb": str, "before": str, "after": str, "check": CHECK}
+
+
+def misfit(value: Any, shape: Shape, path: str = "report") -> str:
+    """Return where a value has not the shape; "" where it has."""
+    if isinstance(shape, tuple):
+        return "" if any(not misfit(value, option) for option in shape) else f"{path} is {value!r}"
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"{path} is no list"
+        return next(filter(None, (misfit(item, shape[0], f"{path}[{i}]") for i, item in enumerate(value))), "")
+    if not isinstance(shape, dict):
+        fits = isinstance(value, shape) and not (isinstance(value, bool) and shape is not bool)
+        return "" if fits else f"{path} is {value!r}, not {shape.__name__}"
+    if not isinstance(value, dict):
+        return f"{path} is no object"
+    if "*" in shape:
+        return next(filter(None, (misfit(item, shape["*"], f"{path}.{key}") for key, item in value.items())), "")
+    names = {name.rstrip("?"): inner for name, inner in shape.items()}
+    missing = {name for name in shape if not name.endswith("?")} - set(value)
+    if missing or set(value) - set(names):
+        return f"{path}: missing {missing}, unknown {set(value) - set(names)}"
+    return next(filter(None, (misfit(item, names[key], f"{path}.{key}") for key, item in value.items())), "")
+
+
+def report(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """Run with --json; NaN and Infinity are no JSON."""
+    outcome = invoke(*arguments, "--json")
+    found = json.loads(outcome.out, parse_constant=lambda name: pytest.fail(f"{name} in the report"))
+    assert found["schema"] == "onnxact/1"
+    assert found["verb"] == arguments[0]
+    return outcome.code, found
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "net.onnx")
+    (tmp_path / "digits.onnx").write_bytes(DIGITS.read_bytes())
+    return tmp_path
+
+
+REWRITES = (
+    ("swap-relu", "net.onnx"),
+    ("swap-relu", "digits.onnx", "--to", "prelu", "--per-channel"),
+    ("swap", "net.onnx", "--from", "relu", "--to", "clip", "--param", "min=-1"),
+    ("decompose", "net.onnx"),
+    ("decompose", "digits.onnx", "--exclude", "relu_1", "--form", "half-abs"),
+    ("decompose", "net.onnx", "--ops", "Relu"),
+    ("fuse", "net.onnx"),
+)
+
+
+@pytest.mark.parametrize("arguments", REWRITES, ids=" ".join)
+def test_rewrites(folder: Path, arguments: tuple[str, ...]) -> None:
+    code, found = report(*arguments)
+    assert misfit(found, REWRITE) == ""
+    assert (found["output"] is None) == (code == 4 and not found["sites"])
+    assert ("check" in found) == bool(found["sites"])
+    assert ("drift" in found) == (bool(found["sites"]) and arguments[0].startswith("swap"))
+
+
+def test_a_dry_run_names_no_output(folder: Path) -> None:
+    code, found = report("swap-relu", "net.onnx", "--dry-run")
+    assert misfit(found, REWRITE) == ""
+    assert (code, found["output"], found["dry_run"], len(found["sites"])) == (0, None, True, 1)
+
+
+def test_skips_have_reasons(folder: Path) -> None:
+    code, found = report("decompose", "net.onnx", "--ops", "Abs")
+    assert (code, found["sites"]) == (4, [])
+    assert misfit(found, REWRITE) == ""
+    assert [skip["node"] for skip in found["skipped"]] == ["act"]
+
+
+def test_inspect_and_forms(folder: Path) -> None:
+    write(folder / "clip.onnx", model(op="Clip"))
+    for name in ("digits.onnx", "clip.onnx"):
+        code, found = report("inspect", name)
+        assert (code, misfit(found, INSPECT)) == (0, "")
+    for arguments in ((), ("clip",), ("noisy-relu",)):
+        code, found = report("forms", *arguments)
+        assert (code, misfit(found, FORMS)) == (0, "")
+
+
+def test_check(folder: Path) -> None:
+    write(folder / "other.onnx", model(op="LeakyRelu", alpha=0.5))
+    (folder / "same.onnx").write_bytes((folder / "net.onnx").read_bytes())
+    for name, expected in {"other.onnx": (1, "different"), "same.onnx": (0, "equivalent")}.items():
+        code, found = report("check", "net.onnx", name)
+        assert misfit(found, JUDGED) == ""
+        assert (code, found["check"]["verdict"]) == expected
+
+
+def test_an_error_is_a_report_too(folder: Path) -> None:
+    code, found = report("inspect", "missing.onnx")
+    assert (code, found["error"]["type"], found["error"]["exit_code"]) == (5, "ModelError", 5)
+
+
+def test_finite() -> None:
+    value = {"a": math.nan, "b": [np.float32(0.5), -math.inf], "c": np.int64(3), 1: (np.bool_(True), Path("x"), None)}
+    assert finite(value) == {"a": "nan", "b": [0.5, "-inf"], "c": 3, "1": [True, "x", None]}
