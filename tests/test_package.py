@@ -41,7 +41,7 @@ def modules() -> list[str]:
 
 def layer(module: str) -> str:
     """The first name under onnxact, "" for the package itself."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def imports(module: str) -> Iterator[str]:

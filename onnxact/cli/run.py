@@ -160,16 +160,20 @@ def _json_report(outcome: _Outcome) -> None:
 
 
 def _text_report(outcome: _Outcome) -> None:
+    show(_parts(outcome))
+
+
+def _parts(outcome: _Outcome) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from onnxact.report import text
 
-    show(text.rewriting(outcome.result, verbose=outcome.verbose))
+    yield from text.rewriting(outcome.result, verbose=outcome.verbose)
     if outcome.drift is not None and outcome.drift.outputs:
-        show(text.drifting(outcome.drift))
+        yield from text.drifting(outcome.drift)
     if outcome.verdict is not None:
-        show(text.verdict(outcome.verdict, verbose=outcome.verbose, subject=text.subject(outcome.result)))
-    show([Text(f"\n{_last_line(outcome)}")])
+        yield from text.verdict(outcome.verdict, verbose=outcome.verbose, subject=text.subject(outcome.result))
+    yield Text(f"\n{_last_line(outcome)}")
 
 
 def _last_line(outcome: _Outcome) -> str:
@@ -178,7 +182,8 @@ def _last_line(outcome: _Outcome) -> str:
         done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
         return f"nothing to rewrite, {done}{found}"
     if outcome.dry_run:
-        return f"would rewrite {len(outcome.result.sites)} sites; dry run, nothing written"
+        count = len(outcome.result.sites)
+        return f"would rewrite {count} site{'s' if count > 1 else ''}; dry run, nothing written"
     if outcome.written is None:
         return "nothing written, because the result is different"
     if outcome.verdict is None:
@@ -217,14 +222,14 @@ def list_forms(name: str | None, *, as_json: bool) -> None:
     """Print the forms of one activation or of all."""
     from onnxact.activation.catalog import ACTIVATIONS
     from onnxact.activation.forms import find_activation
-    from onnxact.report import text
+    from onnxact.report import forms
 
     chosen = [find_activation(name)] if name else list(ACTIVATIONS.values())
     if as_json:
-        described = {activation.name: text.describe(activation) for activation in chosen}
+        described = {activation.name: forms.describe(activation) for activation in chosen}
         emit_json({"schema": SCHEMA, "verb": "forms", "activations": described})
     else:
-        show(text.forms(chosen))
+        show(forms.forms(chosen))
 
 
 @contextmanager

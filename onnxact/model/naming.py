@@ -15,14 +15,15 @@ class Names:
 
     def fresh(self, wish: str) -> str:
         """Return `wish`, or `wish_2`, `wish_3`, ... where it is taken."""
-        if self._taken is None:
-            self._taken = set(self._view.names)
+        taken = self._taken
+        if taken is None:
+            taken = self._taken = set(self._view.names)
         name = wish
-        number = self._next.get(wish, 1)
-        while name in self._taken:
-            number += 1
-            name = f"{wish}_{number}"
-        if number > 1:
+        if name in taken:
+            number = self._next.get(wish, 1)
+            while name in taken:
+                number += 1
+                name = f"{wish}_{number}"
             self._next[wish] = number
-        self._taken.add(name)
+        taken.add(name)
         return name

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from onnxact.activation.catalog import Activation
     from onnxact.api import Inspection, Result
     from onnxact.check import Drift, Verdict
     from onnxact.model.edit import Skip
@@ -251,64 +250,12 @@ def _reasons(found: Verdict, *, verbose: bool) -> Iterator[RenderableType]:
         yield Text(f"  ... and {len(reasons) - len(shown)} more reasons; -v shows all")
 
 
-def forms(activations: Iterable[Activation]) -> Iterator[RenderableType]:
-    """Yield the table of forms."""
-    from onnxact.activation.expr import TRUE, size, text
-
-    for activation in activations:
-        defaults = ", ".join(f"{p.name}={p.default:.9g}" for p in activation.params)
-        rows = (
-            (
-                name,
-                str(size(form.expr)),
-                text(form.expr),
-                "" if form.when is TRUE else text(form.when),
-                exactness(form.exact),
-                ", ".join(f"{at} -> {value:g}" for at, value in form.special.items()),
-            )
-            for name, form in activation.forms.items()
-        )
-        title = f"\n{activation.spelled}({defaults})" if defaults else f"\n{activation.spelled}"
-        yield from table(title, ("form", "nodes", "formula", "when", "exact", "special inputs"), rows, limit=None)
-        yield Text(f"  {activation.source}", style="dim")
-
-
-def exactness(condition: Any) -> str:
-    """Return an exactness condition as a word or a formula."""
-    from onnxact.activation.catalog import FALSE
-    from onnxact.activation.expr import TRUE, text
-
-    if condition == FALSE:
-        return "no"
-    return "yes" if condition is TRUE else text(condition)
-
-
-def describe(activation: Activation) -> dict[str, Any]:
-    """Return an activation and its forms as plain data."""
-    from onnxact.activation.expr import ops, text
-
-    return {
-        "defaults": activation.defaults,
-        "source": activation.source,
-        "torch": activation.torch or None,
-        "forms": {
-            name: {
-                "formula": text(form.expr),
-                "ops": sorted(ops(form.expr)),
-                "when": exactness(form.when) if form.when else None,
-                "exact": exactness(form.exact),
-                "special": dict(form.special),
-            }
-            for name, form in activation.forms.items()
-        },
-    }
-
-
 def show(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print the parts one below the other: texts as they are, tables without trailing blanks."""
-    for part in parts:
+    """Print the parts one below the other: texts as they are, tables without trailing blanks, no blank line first."""
+    for number, part in enumerate(parts):
         for line in [part] if isinstance(part, Text) else _lines(console, part):
-            console.print(line, highlight=False, soft_wrap=True)
+            blank = number == 0 and line.plain.startswith("\n")
+            console.print(line[1:] if blank else line, highlight=False, soft_wrap=True)
 
 
 def _lines(console: Console, part: RenderableType) -> Iterator[Text]:

@@ -10,12 +10,13 @@ from onnxact.activation.forms import find_activation, find_form, known_ops
 from onnxact.activation.numeric import rounded
 from onnxact.errors import UsageError
 from onnxact.model.view import View
+from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, keeps_parameters, obstacle, unavailable
-from onnxact.rewrite.draft import Change, Draft, Drafter, Recorder
+from onnxact.rewrite.draft import Draft, Drafter, Recorder
 from onnxact.rewrite.find import find
 from onnxact.rewrite.recorded import records
 from onnxact.rewrite.select import EVERYTHING, Selection
-from onnxact.rewrite.site import Site
+from onnxact.rewrite.site import Kind, Site
 
 LOWEST_OPSET = 7
 """Below this, binary ops broadcast by an attribute instead of NumPy's rule (ONNX changelog, Add-7)."""
@@ -41,32 +42,39 @@ def plan(
     permitted = known_ops(allowed) if allowed is not None else None
     drafter = Drafter(view)
     recorder = Recorder()
-    decided: dict[tuple[str, int, str | None, int], tuple[Choice, str]] = {}
+    decided: dict[Kind, After | str] = {}
     recorded = _recorded(view)
     found = find(view, trees=False)
     for site in found.sites:
         activation = ACTIVATIONS[site.activation]
         if not selection.takes(site) or _stays(activation, form, permitted):
             continue
-        reason = recorded.get((site.scope.path, site.root)) or _unfit(site)
-        if reason:
+        if recorded and (reason := recorded.get((site.scope.path, site.root))):
             drafter.skip(site, reason)
             continue
-        kind = (site.activation, id(site.parameters), site.dtype, site.scope.opset)
-        if kind not in decided:
+        if site.kind not in decided:
             setting = Setting(site.scope.opset, site.dtype or "", permitted, allow_inexact)
-            choice = _named(activation, form, site, setting) if form else choose(activation, site.parameters, setting)
-            decided[kind] = choice, _note(site, choice)
-        choice, note = decided[kind]
-        if choice.form is None:
-            drafter.skip(site, f"no form of {activation.spelled} fits: {choice.reasons}")
-            continue
-        exact = choice.exact and keeps_parameters(site.parameters, site.dtype or "")
-        change = Change(site, site.activation, choice.name, site.parameters, exact, note)
-        drafter.write(change, choice.form.expr, recorder.text(site, choice.name) if keep_provenance else None)
+            decided[site.kind] = _decide(site, form, setting)
+        after = decided[site.kind]
+        if isinstance(after, str):
+            drafter.skip(site, after)
+        else:
+            drafter.write(site, after, recorder.text(site, after.form) if keep_provenance else None)
     looked_for = [n for n, row in ACTIVATIONS.items() if selection.wants(n) and not _stays(row, form, permitted)]
     drafter.skips.extend(skip for skip in found.like(looked_for) if selection.reaches(skip.node, skip.scope))
     return drafter.finish()
+
+
+def _decide(site: Site, form: str | None, setting: Setting) -> After | str:
+    """Return what a site becomes, or why it stays."""
+    if reason := _unfit(site):
+        return reason
+    activation = ACTIVATIONS[site.activation]
+    choice = _named(activation, form, site, setting) if form else choose(activation, site.parameters, setting)
+    if choice.form is None:
+        return f"no form of {activation.spelled} fits: {choice.reasons}"
+    exact = choice.exact and keeps_parameters(site.parameters, setting.dtype)
+    return After(site.activation, choice.name, site.parameters, choice.form.expr, exact, _note(site, choice))
 
 
 def _recorded(view: View) -> dict[tuple[str, int], str]:

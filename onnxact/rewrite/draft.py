@@ -7,24 +7,45 @@ from typing import Any, NamedTuple
 
 from onnx import NodeProto
 
-from onnxact.activation.expr import Expr
 from onnxact.model import provenance
 from onnxact.model.edit import Edit, NewNode, Plan, Skip
 from onnxact.model.naming import Names
 from onnxact.model.view import PASSES_CONSTANTS, Scope, View
+from onnxact.rewrite.after import After
 from onnxact.rewrite.emit import Emitter
-from onnxact.rewrite.site import Parameters, Site, plain
+from onnxact.rewrite.site import Kind, Parameters, Site, plain
 
 
 class Change(NamedTuple):
-    """One site before and after. `exact`: whether the result has the same bits; None where the meaning changes."""
+    """One site before and after."""
 
     site: Site
-    activation: str
-    form: str
-    parameters: Parameters
-    exact: bool | None = None
-    note: str = ""
+    after: After
+
+    @property
+    def activation(self) -> str:
+        """The activation it becomes."""
+        return self.after.activation
+
+    @property
+    def form(self) -> str:
+        """The form in which it is written."""
+        return self.after.form
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters it gets."""
+        return self.after.parameters
+
+    @property
+    def exact(self) -> bool | None:
+        """Whether the result has the same bits; None where the meaning changes."""
+        return self.after.exact
+
+    @property
+    def note(self) -> str:
+        """What a reader should know about the choice."""
+        return self.after.note
 
     def describe(self) -> dict[str, Any]:
         """Return the change as plain data, as DESIGN's JSON schema has it."""
@@ -55,37 +76,30 @@ class Drafter:
         self.edits: list[Edit] = []
         self.changes: list[Change] = []
         self.skips: list[Skip] = []
-        self.sites: list[Site] = []
         self.recorded: set[int] = set()
 
     def skip(self, site: Site, reason: str) -> None:
         """Leave a site alone."""
         self.skips.append(Skip(site.scope.path, site.node, reason))
 
-    def write(self, change: Change, expr: Expr, metadata: str | None = None) -> None:
-        """Replace the site's nodes by those that compute `expr`."""
-        emitted = self.emitter.emit(change.site, expr, change.parameters)
+    def write(self, site: Site, after: After, metadata: str | None = None) -> None:
+        """Replace the site's nodes by those that compute what it becomes."""
+        emitted = self.emitter.emit(site, after)
         if metadata:
             self.recorded.add(len(self.edits))
-        self._add(change, emitted.replacement, emitted.new, metadata)
+        self._add(site, after, emitted.replacement, emitted.new, metadata)
 
-    def restore(self, change: Change, op: NodeProto) -> None:
+    def restore(self, site: Site, after: After, op: NodeProto) -> None:
         """Replace the site's nodes by the op that stood there before, and drop its provenance."""
-        inputs = (change.site.input, *op.input)
-        self._add(change, NewNode(op.op_type, inputs, (), "", list(op.attribute)), (), provenance.text(op))
+        before = NewNode(op.op_type, (site.input, *op.input), (), "", list(op.attribute))
+        self._add(site, after, before, (), provenance.text(op))
 
     def _add(
-        self,
-        change: Change,
-        replacement: NewNode,
-        new: tuple[NewNode, ...],
-        metadata: str | None,
+        self, site: Site, after: After, replacement: NewNode, new: tuple[NewNode, ...], metadata: str | None
     ) -> None:
-        site = change.site
         removed = tuple(index for index in site.nodes if index != site.root) if len(site.nodes) > 1 else ()
-        self.edits.append(Edit(site.scope.path, site.root, replacement, new, removed, (), metadata))
-        self.changes.append(change)
-        self.sites.append(site)
+        self.edits.append(Edit(site.kind.scope.path, site.root, replacement, new, removed, (), metadata))
+        self.changes.append(Change(site, after))
 
     def finish(self) -> Draft:
         """Return the draft. Constants that only replaced nodes read go with them, where nothing records the node."""
@@ -105,14 +119,14 @@ class Drafter:
         gone: dict[str, set[int]] = {}
         kept: dict[str, set[str]] = {}
         for number in losing:
-            gone.setdefault(self.edits[number].scope, set()).update(self.sites[number].nodes)
+            gone.setdefault(self.edits[number].scope, set()).update(self.changes[number].site.nodes)
         for edit in self.edits:
             inputs = [written.inputs or () for written in (edit.replacement, *edit.new)]
             kept.setdefault(edit.scope, set()).update(*inputs)
         seen: dict[str, set[str]] = {path: set() for path in gone}
         for number in losing:
-            scope, path = self.sites[number].scope, self.edits[number].scope
-            names = dict.fromkeys(n for index in self.sites[number].nodes for n in scope.nodes[index].input)
+            scope, path = self.changes[number].site.scope, self.edits[number].scope
+            names = dict.fromkeys(n for index in self.changes[number].site.nodes for n in scope.nodes[index].input)
             dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept[path])]
             ends = tuple(_with_origins(scope, dead, gone[path], seen[path]))
             self.edits[number] = self.edits[number]._replace(dead_constants=ends)
@@ -151,14 +165,14 @@ class Recorder:
     """Writes the provenance of sites that are about to be decomposed; equal nodes share a text."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, int, str], str] = {}
+        self._texts: dict[tuple[str, Kind, str], str] = {}
 
     def text(self, site: Site, form: str) -> str:
         """Return the metadata text for a site that becomes `form`."""
         node = site.scope.nodes[site.root]
-        if len(node.input) != 1 or node.metadata_props:
+        if not site.kind.unary or node.metadata_props:
             return provenance.encode(site.activation, form, node)
-        key = (form, id(site.parameters), node.domain)
+        key = (form, site.kind, node.domain)
         if key not in self._texts:
             self._texts[key] = provenance.encode(site.activation, form, node)
         return self._texts[key]

@@ -21,6 +21,7 @@ from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
 from onnxact.model.edit import Makes, NewConstant, NewNode
 from onnxact.model.naming import Names
+from onnxact.rewrite.after import After
 from onnxact.rewrite.site import Dynamic, Parameters, Reference, Site, Tensor, known
 
 _IR_WITH_FREE_INITIALIZERS = 4
@@ -78,6 +79,7 @@ class _Step(NamedTuple):
     operands: tuple[Any, ...]
     attributes: tuple[tuple[str, Any], ...]
     makes: Makes
+    label: str
 
 
 class _Recipe(NamedTuple):
@@ -89,8 +91,6 @@ class _Recipe(NamedTuple):
     has_constants: bool
     alone: Emitted | None
     """What is written where one node that reads x alone takes the place of another: the same for every site."""
-    of: tuple[Expr, Parameters]
-    """Held so that the identities by which recipes are found stay taken."""
 
 
 _X = Variable("x")
@@ -102,35 +102,29 @@ class Emitter:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.constants = Constants(names)
-        self._recipes: dict[tuple[int, int, str | None, str], _Recipe] = {}
+        self._recipes: dict[After, _Recipe] = {}
 
-    def emit(self, site: Site, expr: Expr, bound: Parameters) -> Emitted:
-        """Return the nodes that compute `expr` of the site's input into the site's output."""
-        recipe = self._recipe(site, expr, bound)
-        if recipe.alone is not None and len(site.nodes) == 1 and len(site.scope.nodes[site.root].input) == 1:
+    def emit(self, site: Site, after: After) -> Emitted:
+        """Return the nodes that compute what the site becomes, of its input into its output."""
+        recipe = self._recipes.get(after)
+        if recipe is None or (recipe.has_constants and self._unit(site) != recipe.unit):
+            recipe = self._recipes[after] = self._compiled(site, after.expr, after.parameters)
+        if recipe.alone is not None and site.kind.unary:
             return recipe.alone
-        value = site.input
+        value, output, fresh = site.input, site.output, self.names.fresh
         outputs: list[str] = []
         new: list[NewNode] = []
-        for (op, operands, _, makes), attributes in zip(recipe.steps[:-1], recipe.attributes, strict=False):
-            output = self.names.fresh(f"{site.output}_{op.lower()}")
-            new.append(NewNode(op, _inputs(operands, value, outputs), (output,), output, attributes, makes))
-            outputs.append(output)
-        op, operands, _, _ = recipe.steps[-1]
-        replacement = NewNode(op, _inputs(operands, value, outputs), (), "", recipe.attributes[-1])
+        for step, attributes in zip(recipe.steps[:-1], recipe.attributes, strict=False):
+            name = fresh(f"{output}_{step.label}")
+            new.append(NewNode(step.op, _inputs(step.operands, value, outputs), (name,), name, attributes, step.makes))
+            outputs.append(name)
+        last = recipe.steps[-1]
+        replacement = NewNode(last.op, _inputs(last.operands, value, outputs), (), "", recipe.attributes[-1])
         return Emitted(tuple(new), replacement)
-
-    def _recipe(self, site: Site, expr: Expr, bound: Parameters) -> _Recipe:
-        key = (id(expr), id(bound), site.dtype, site.scope.path)
-        recipe = self._recipes.get(key)
-        if recipe is None or (recipe.has_constants and self._unit(site) != recipe.unit):
-            recipe = self._compiled(site, expr, bound)
-            self._recipes[key] = recipe
-        return recipe
 
     def _unit(self, site: Site) -> bool:
         """Tell whether scalar constants have shape [1] here: where x is known to have a dimension."""
-        return bool(site.scope.shape(site.input))
+        return bool(site.kind.scope.shape(site.input))
 
     def _compiled(self, site: Site, expr: Expr, bound: Parameters) -> _Recipe:
         steps = _Compiler(site.scope.opset, site.dtype or "float32", bound, unit=False).run(expr)
@@ -142,7 +136,7 @@ class Emitter:
         attributes = tuple(map(_attributes, steps))
         in_place = len(named) == 1 and named[0].operands == (_X,)
         alone = Emitted((), NewNode(named[0].op, None, (), "", attributes[0])) if in_place else None
-        return _Recipe(named, attributes, unit, constants, alone, (expr, bound))
+        return _Recipe(named, attributes, unit, constants, alone)
 
     def _named(self, site: Site, operands: tuple[Any, ...]) -> tuple[Any, ...]:
         named = [self._operand(site, operand) for operand in operands]
@@ -235,7 +229,7 @@ class _Compiler:
         if expr.op == "Cast":
             attributes.append(("to", int(ELEM_TYPES[self.dtype])))
         makes: Makes = "truth" if expr.op in _CONDITIONS else "value" if varies(expr) else "parameter"
-        return _Step(expr.op, tuple(operands), tuple(attributes), makes)
+        return _Step(expr.op, tuple(operands), tuple(attributes), makes, expr.op.lower())
 
     def _left_out(self, call: Call, arg: Expr) -> bool:
         """Tell whether an operand says nothing: Clip without a bound."""

@@ -7,19 +7,20 @@ site: `x * Sigmoid(x)` is one swish, not a sigmoid with a product behind it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from onnx import NodeProto
 
 from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
-from onnxact.activation.expr import Call, Literal, Parameter, ops, size
+from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
 from onnxact.model.schema import plain
 from onnxact.model.view import OUTSIDE, Scope, Shape, View
 from onnxact.rewrite.match import Match, matches
-from onnxact.rewrite.site import Bound, Site, Tensor
+from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
 from onnxact.rewrite.solve import solve
 
 
@@ -53,14 +54,17 @@ class Pattern(NamedTuple):
 
 @cache
 def patterns() -> tuple[Pattern, ...]:
-    """Return every pattern, the largest first; of equal ones that with fewer free parameters first."""
+    """Return every pattern, the largest first; of equal ones those without parameters, then ops, then the least free.
+
+    Clip(x, 0) is a relu before it is a clip, LeakyRelu(x, alpha) a leaky_relu before it is a prelu.
+    """
     found = []
     for activation in ACTIVATIONS.values():
         for name, form in activation.forms.items():
             for expr in _spellings(form.expr):
                 shape = Form(expr, when=form.when, exact=form.exact)
                 found.append(Pattern(activation, name, shape, expr.op, size(expr)))
-    return tuple(sorted(found, key=lambda p: (-p.size, p.name != "op", _freedom(p))))
+    return tuple(sorted(found, key=lambda p: (-p.size, bool(parameters(p.form.expr)), p.name != "op", _freedom(p))))
 
 
 def _spellings(expr: Call | object) -> Iterator[Call]:
@@ -100,7 +104,7 @@ def _frozen(site: Site) -> Skip:
 
 def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) -> Found:
     by_root = _relevant(frozenset(scope.op_types), look_for_trees)
-    alike: dict[Any, Site] = {}
+    kinds: dict[Any, Kind] = {}
     trees: list[Site] = []
     single: list[Site] = []
     skips: list[Skip] = []
@@ -111,30 +115,27 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
         node = scope.nodes[index]
         if node.domain and plain(node.domain):
             continue
-        key = _likeness(op, node) if candidates[0].size == 1 else None
-        model = alike.get(key) if key else None
-        site = _like(model, scope, index, node) if model else _first_site(scope, candidates, index, given, skips)
+        inputs, key = node.input, None
+        if len(inputs) == 1 and candidates[0].size == 1:
+            output = node.output[0]
+            key = _likeness(op, node, scope.elem_type(output))
+            if (kind := kinds.get(key)) is not None:
+                single.append(Site(kind, index, node.name, inputs[0], output, (index,)))
+                continue
+        site = _first_site(scope, candidates, index, given, skips)
         if site is None:
             continue
         if key:
-            alike.setdefault(key, site)
+            site = site._replace(kind=replace(site.kind, unary=True))
+            kinds[key] = site.kind
         (single if len(site.nodes) == 1 else trees).append(site)
     return Found(_disjoint(trees, single), skips)
 
 
-def _likeness(op: str, node: NodeProto) -> Any:
-    """Return what nodes of one op with x as their only input have in common, None for a node with more inputs."""
-    if len(node.input) != 1:
-        return None
-    return (op, *(attribute.SerializeToString() for attribute in node.attribute)) if node.attribute else op
-
-
-def _like(site: Site, scope: Scope, index: int, node: NodeProto) -> Site:
-    """Return the site at another node of the same likeness."""
-    output = node.output[0]
-    _, _, _, _, _, activation, form, parameters, _, _ = site
-    dtype = scope.dtype(output)
-    return Site(scope, index, node.name, node.input[0], output, activation, form, parameters, dtype, (index,))
+def _likeness(op: str, node: NodeProto, elem_type: int) -> Any:
+    """Return what nodes with x as their only input have in common where they are of one kind."""
+    attributes = node.attribute
+    return (op, elem_type, *(a.SerializeToString() for a in attributes)) if attributes else (op, elem_type)
 
 
 @cache
@@ -212,11 +213,8 @@ def site_of(
         return None, misfit
     node = scope.nodes[index]
     output = node.output[0]
-    site = Site(
-        scope, index, node.name, match.x, output, pattern.activation.name, pattern.name, solved.parameters,
-        scope.dtype(output), tuple(sorted(match.nodes)),
-    )  # fmt: skip
-    return site, ""
+    kind = Kind(scope, pattern.activation.name, pattern.name, solved.parameters, scope.dtype(output))
+    return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes))), ""
 
 
 def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
@@ -233,23 +231,34 @@ def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
 
 
 def _misfit(scope: Scope, match: Match, pattern: Pattern) -> str:
-    """Return why a constant's shape changes the result's shape, so that the tree is not elementwise in x."""
-    constants = [bound for _, bound in match.equations if isinstance(bound, Tensor) and bound.value.ndim]
-    if not constants or pattern.name == "op":
+    """Return why an operand's shape changes the result's shape, so that the tree is not elementwise in x."""
+    operands = [bound for _, bound in match.equations if isinstance(bound, Dynamic) or _has_dimensions(bound)]
+    if not operands or pattern.name == "op":
         return ""
-    shape = scope.shape(match.x or "") or scope.shape(match.x or "", infer=True)
-    for bound in constants:
-        if shape is None:
-            return f"the rank of {match.x!r} is not known, so that constant {bound.name!r} may change the shape"
-        if not fits(bound.value.shape, shape):
-            return f"constant {bound.name!r} of shape {list(bound.value.shape)} changes the shape {list(shape)}"
+    shape = scope.shape(match.x or "", infer=True)
+    takes_tensor = any(param.tensor for param in pattern.activation.params)
+    for bound in operands:
+        own = bound.value.shape if isinstance(bound, Tensor) else scope.shape(bound.name, infer=True)
+        if shape is None or own is None:
+            unknown = match.x if shape is None else bound.name
+            return f"the rank of {unknown!r} is not known, so that {bound.name!r} may change the shape"
+        if not fits(own, shape):
+            return f"{bound.name!r} of shape {list(own)} changes the shape {list(shape)}"
+        if isinstance(bound, Dynamic) and not takes_tensor and any(size != 1 for size in own):
+            return f"{bound.name!r} of shape {list(own)} is not one number"
     return ""
 
 
-def fits(constant: tuple[int, ...], shape: Shape) -> bool:
+def _has_dimensions(bound: Bound) -> TypeGuard[Tensor]:
+    return isinstance(bound, Tensor) and bound.value.ndim > 0
+
+
+def fits(constant: Shape, shape: Shape) -> bool:
     """Tell whether `constant` broadcasts to `shape` without changing it (ONNX's unidirectional broadcasting)."""
     tail = shape[len(shape) - len(constant) :] if constant else ()
-    return len(constant) <= len(shape) and all(mine in (1, theirs) for mine, theirs in zip(constant, tail, strict=True))
+    return len(constant) <= len(shape) and all(
+        mine is not None and mine in (1, theirs) for mine, theirs in zip(constant, tail, strict=True)
+    )
 
 
 def _disjoint(trees: list[Site], single: list[Site]) -> list[Site]:

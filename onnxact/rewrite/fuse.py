@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from onnxact.activation.catalog import ACTIVATIONS
+from onnxact.activation.catalog import ACTIVATIONS, Form
 from onnxact.model.edit import Skip
 from onnxact.model.provenance import Provenance
 from onnxact.model.view import Scope, View
-from onnxact.rewrite.choose import is_exact, unavailable
+from onnxact.rewrite.after import After
+from onnxact.rewrite.choose import is_exact, keeps_parameters, unavailable
 from onnxact.rewrite.decompose import describe_dtype
-from onnxact.rewrite.draft import Change, Draft, Drafter
+from onnxact.rewrite.draft import Draft, Drafter
 from onnxact.rewrite.emit import attribute_obstacle
 from onnxact.rewrite.find import find
 from onnxact.rewrite.recorded import form_of, records
@@ -37,8 +38,7 @@ def plan(
             for site, before in _decomposed(scope, drafter):
                 if selection.takes(site):
                     restored.update((scope.path, index) for index in site.nodes)
-                    exact = is_exact(form_of(before), site.parameters, site.dtype or "")
-                    drafter.restore(Change(site, site.activation, "op", site.parameters, exact), before.op)
+                    drafter.restore(site, _op_again(site, form_of(before)), before.op)
     found = find(view, given)
     for site in found.sites:
         if site.form == "op" or not selection.takes(site):
@@ -63,8 +63,13 @@ def _fuse(site: Site, drafter: Drafter, *, undoing: bool) -> None:
     elif reason := _obstacle(site):
         drafter.skip(site, f"{activation.spelled} ({site.form}) stays: {reason}")
     else:
-        exact = is_exact(activation.forms[site.form], site.parameters, site.dtype)
-        drafter.write(Change(site, site.activation, "op", site.parameters, exact), native, "")
+        drafter.write(site, _op_again(site, activation.forms[site.form]), "")
+
+
+def _op_again(site: Site, form: Form) -> After:
+    """Return the native op in the place of a form."""
+    exact = is_exact(form, site.parameters, site.dtype or "") and keeps_parameters(site.parameters, site.dtype or "")
+    return After(site.activation, "op", site.parameters, ACTIVATIONS[site.activation].forms["op"].expr, exact)
 
 
 def _obstacle(site: Site) -> str:

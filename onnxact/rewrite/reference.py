@@ -6,11 +6,13 @@ Relu -> LeakyRelu(0.2) by the op   is compared with   Relu -> Max(x, 0.2 x)
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from onnxact.activation.catalog import ACTIVATIONS, Form
 from onnxact.activation.expr import ops, size
 from onnxact.model.edit import Plan
 from onnxact.model.view import View
+from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, is_exact, obstacle, unavailable
 from onnxact.rewrite.draft import Change, Drafter
 
@@ -22,12 +24,13 @@ def plan(view: View, changes: Iterable[Change]) -> Plan:
     """
     drafter = Drafter(view)
     for change in changes:
-        site = change.site._replace(scope=view.by_path[change.site.scope.path])
+        scope = view.by_path[change.site.scope.path]
+        site = change.site._replace(kind=replace(change.site.kind, scope=scope))
         form = _other_form(change)
         if form is None:
             drafter.skip(site, f"{change.activation} has no second form to compare with")
         else:
-            drafter.write(change._replace(site=site), form.expr)
+            drafter.write(site, After(change.activation, "", change.parameters, form.expr))
     return drafter.finish().plan
 
 

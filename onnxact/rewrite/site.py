@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,19 +40,55 @@ Bound = float | str | Tensor | Dynamic | Reference
 Parameters = Mapping[str, Bound]
 
 
-class Site(NamedTuple):
-    """One activation in a model. `nodes` are the indices in the scope of all nodes that compute it, root included."""
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """What like sites of one scope share. Compared by identity: whatever follows from it is worked out once.
+
+    `unary`: each site is one node whose only input is x.
+    """
 
     scope: Scope
-    root: int
-    node: str
-    input: str
-    output: str
     activation: str
     form: str
     parameters: Parameters
     dtype: str | None
+    unary: bool = False
+
+
+class Site(NamedTuple):
+    """One activation in a model. `nodes` are the indices in the scope of all nodes that compute it, root included."""
+
+    kind: Kind
+    root: int
+    node: str
+    input: str
+    output: str
     nodes: tuple[int, ...]
+
+    @property
+    def scope(self) -> Scope:
+        """The scope whose nodes compute it."""
+        return self.kind.scope
+
+    @property
+    def activation(self) -> str:
+        """The activation's name in the table."""
+        return self.kind.activation
+
+    @property
+    def form(self) -> str:
+        """The form's name; "op" for the native op."""
+        return self.kind.form
+
+    @property
+    def parameters(self) -> Parameters:
+        """Parameter name -> what it is bound to."""
+        return self.kind.parameters
+
+    @property
+    def dtype(self) -> str | None:
+        """The floating-point dtype of input and output; None where it is another type, or not known."""
+        return self.kind.dtype
 
     @property
     def where(self) -> str:

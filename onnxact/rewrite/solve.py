@@ -46,6 +46,8 @@ def solve(
             number = _determine(name, [e for e in equations if parameters(e[0]) == (name,)])
             if number.reason:
                 return number
+            if isinstance(number.parameters[name], Tensor) and not _is_tensor(activation, name):
+                return Solved({}, f"its constants give more than one {name}")
             found.update(number.parameters)
     complete = {param.name: found.get(param.name, param.default) for param in activation.params}
     return _verify(form, equations, complete)
@@ -64,7 +66,7 @@ def fixed(condition: Expr) -> dict[str, Bound]:
 
 
 def _bind(found: dict[str, Bound], name: str, bound: Bound, activation: Activation) -> bool:
-    is_tensor = next(param.tensor for param in activation.params if param.name == name)
+    is_tensor = _is_tensor(activation, name)
     if isinstance(bound, Tensor) and not is_tensor and not _uniform(bound.value):
         return False
     if isinstance(bound, Tensor) and not is_tensor and bound.value.ndim:
@@ -77,6 +79,10 @@ def _bind(found: dict[str, Bound], name: str, bound: Bound, activation: Activati
         return bound.name == other.name or np.array_equal(bound.value, other.value)
     first, second = (_number(value) for value in (bound, other))
     return bound == other if first is None or second is None else first == second
+
+
+def _is_tensor(activation: Activation, name: str) -> bool:
+    return next(param.tensor for param in activation.params if param.name == name)
 
 
 def _number(bound: Bound) -> float | None:

@@ -19,12 +19,13 @@ from onnxact.activation.numeric import FLOATS, holds, rounded
 from onnxact.errors import UsageError
 from onnxact.model.schema import plain
 from onnxact.model.view import OUTSIDE, Shape, View
+from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, choose, obstacle, unavailable
 from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
-from onnxact.rewrite.draft import Change, Draft, Drafter
+from onnxact.rewrite.draft import Draft, Drafter
 from onnxact.rewrite.find import find
 from onnxact.rewrite.select import EVERYTHING, Selection
-from onnxact.rewrite.site import Bound, Parameters, Site, Tensor, known
+from onnxact.rewrite.site import Bound, Kind, Parameters, Site, Tensor, known
 
 Slopes = float | NDArray[Any] | Mapping[str, NDArray[Any]]
 """One number, one tensor for every site, or a tensor for each site by the name of its node or output."""
@@ -105,8 +106,7 @@ def plan(
     for site in found.sites:
         if site.activation != wanted or not selection.takes(site):
             continue
-        reason = _unfit(site, to) or ("" if allow_no_effect or not quantised else _clipped(site))
-        if reason:
+        if quantised and not allow_no_effect and (reason := _clipped(site)):
             drafter.skip(site, reason)
         else:
             swapper.swap(site)
@@ -115,31 +115,37 @@ def plan(
 
 
 class _Swapper:
-    """Swaps sites one by one; what sites of one kind share is decided once."""
+    """Swaps sites one by one; what sites of one kind become is decided once, unless their slopes differ."""
 
     def __init__(self, to: Target, drafter: Drafter) -> None:
         self.to = to
         self.drafter = drafter
-        self.shared = None if _has_tensor(to.activation) else _numbers(to)
-        self.decided: dict[tuple[int, str | None, int], tuple[str, Form | None, str]] = {}
+        self.has_slopes = _has_tensor(to.activation)
+        self.decided: dict[Kind, After | str] = {}
 
     def swap(self, site: Site) -> None:
         """Write the new activation at one site, or skip it with the reason."""
-        parameters = _parameters_at(site, self.to) if self.shared is None else self.shared
-        if isinstance(parameters, str):
-            self.drafter.skip(site, parameters)
-            return
-        if site.activation == self.to.activation.name and _same(site.parameters, parameters):
-            self.drafter.skip(site, f"is {self.to.activation.spelled} with these parameters already")
-            return
-        kind = (id(parameters), site.dtype, site.scope.opset)
-        if parameters is not self.shared or kind not in self.decided:
-            self.decided[kind] = _written(site, self.to.activation, parameters)
-        name, form, reason = self.decided[kind]
-        if form is None:
-            self.drafter.skip(site, reason)
+        after = self.decided.get(site.kind)
+        if after is None:
+            after = self._decide(site)
+            if not self.has_slopes:
+                self.decided[site.kind] = after
+        if isinstance(after, str):
+            self.drafter.skip(site, after)
         else:
-            self.drafter.write(Change(site, self.to.activation.name, name, parameters), form.expr, "")
+            self.drafter.write(site, after, "")
+
+    def _decide(self, site: Site) -> After | str:
+        """Return what a site becomes, or why it stays."""
+        if reason := _unfit(site, self.to):
+            return reason
+        parameters = _parameters_at(site, self.to)
+        if isinstance(parameters, str):
+            return parameters
+        if site.activation == self.to.activation.name and _same(site.parameters, parameters):
+            return f"is {self.to.activation.spelled} with these parameters already"
+        name, form, reason = _written(site, self.to.activation, parameters)
+        return reason if form is None else After(self.to.activation.name, name, parameters, form.expr)
 
 
 def _written(site: Site, activation: Activation, parameters: Mapping[str, Bound]) -> tuple[str, Form | None, str]:
@@ -192,10 +198,6 @@ def _same(mine: Parameters, wanted: Parameters) -> bool:
 
 
 # Slopes
-
-
-def _numbers(to: Target) -> dict[str, Bound]:
-    return {param.name: _as_attribute(to.parameters[param.name]) for param in to.activation.params}
 
 
 def _parameters_at(site: Site, to: Target) -> dict[str, Bound] | str:

@@ -146,4 +146,4 @@ def test_arithmetic_is_sound(a: float, b: float, c: float, d: float, s: float, t
             pairs.append((first.reciprocal(), np.float32(1) / x))
     for found, value in pairs:
         if np.isfinite(value):
-            assert found.low <= value <= found.high
+            assert found.low <= float(value) <= found.high

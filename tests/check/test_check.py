@@ -13,6 +13,7 @@ import pytest
 from onnx import ModelProto, helper, numpy_helper
 
 from onnxact.check import NotEquivalent, SiteProbe, Verdict, check, drift
+from onnxact.check.providers import unavailable
 from onnxact.errors import ModelError, ProviderError, UsageError
 from tests.check.models import LEAKY, MUL_ABS_ADD, MUL_MAX, RELU, net, unary
 
@@ -355,6 +356,17 @@ def test_cuda_asked_for_without_it_is_an_error() -> None:
     noted = check(unary(RELU), unary(RELU))
     assert noted.providers == ("cpu",)
     assert noted.notes[0].startswith("cuda left out: ")
+
+
+@pytest.mark.cuda
+def test_on_cuda() -> None:
+    problem = unavailable("cuda")
+    if problem is not None:
+        pytest.skip(problem)
+    verdict = check(unary(LEAKY), unary(MUL_MAX), sites=[SITE], providers=["cpu", "cuda"])
+    assert verdict.equivalent, verdict.summary()
+    assert all(dict(run.placement).get("cuda") for run in verdict.runs if run.provider == "cuda")
+    assert check(unary(RELU), unary(LEAKY), providers=["cuda"]).outcome == "different"
 
 
 def test_provider_that_gets_no_node_is_an_error() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,26 +53,27 @@ FORMS: Shape = {"schema": str, "verb": str, "activations": {"*": {
 JUDGED: Shape = {"schema": str, "verb": str, "before": str, "after": str, "check": CHECK}
 
 
-def misfit(value: Any, shape: Shape, path: str = "report") -> str:
-    """Return where a value has not the shape; "" where it has."""
+def misfits(value: Any, shape: Shape, path: str = "report") -> Iterator[str]:
+    """Yield where a value has not the shape."""
     if isinstance(shape, tuple):
-        return "" if any(not misfit(value, option) for option in shape) else f"{path} is {value!r}"
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{path} is no list"
-        return next(filter(None, (misfit(item, shape[0], f"{path}[{i}]") for i, item in enumerate(value))), "")
-    if not isinstance(shape, dict):
-        fits = isinstance(value, shape) and not (isinstance(value, bool) and shape is not bool)
-        return "" if fits else f"{path} is {value!r}, not {shape.__name__}"
-    if not isinstance(value, dict):
-        return f"{path} is no object"
-    if "*" in shape:
-        return next(filter(None, (misfit(item, shape["*"], f"{path}.{key}") for key, item in value.items())), "")
-    names = {name.rstrip("?"): inner for name, inner in shape.items()}
-    missing = {name for name in shape if not name.endswith("?")} - set(value)
+        if all(any(misfits(value, option)) for option in shape):
+            yield f"{path} is {value!r}"
+    elif isinstance(shape, list) and isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from misfits(item, shape[0], f"{path}[{number}]")
+    elif isinstance(shape, dict) and isinstance(value, dict):
+        yield from _misfits_of_names(value, shape, path)
+    elif not (isinstance(shape, type) and isinstance(value, shape)) or (isinstance(value, bool) and shape is not bool):
+        yield f"{path} is {value!r}"
+
+
+def _misfits_of_names(value: dict[str, Any], shape: dict[str, Shape], path: str) -> Iterator[str]:
+    names = dict.fromkeys(value, shape["*"]) if "*" in shape else {name.rstrip("?"): shape[name] for name in shape}
+    missing = {name for name in shape if name[-1] not in "?*"} - set(value)
     if missing or set(value) - set(names):
-        return f"{path}: missing {missing}, unknown {set(value) - set(names)}"
-    return next(filter(None, (misfit(item, names[key], f"{path}.{key}") for key, item in value.items())), "")
+        yield f"{path}: missing {missing}, unknown {set(value) - set(names)}"
+    for name in set(value) & set(names):
+        yield from misfits(value[name], names[name], f"{path}.{name}")
 
 
 def report(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
@@ -105,7 +107,7 @@ REWRITES = (
 @pytest.mark.parametrize("arguments", REWRITES, ids=" ".join)
 def test_rewrites(folder: Path, arguments: tuple[str, ...]) -> None:
     code, found = report(*arguments)
-    assert misfit(found, REWRITE) == ""
+    assert list(misfits(found, REWRITE)) == []
     assert (found["output"] is None) == (code == 4 and not found["sites"])
     assert ("check" in found) == bool(found["sites"])
     assert ("drift" in found) == (bool(found["sites"]) and arguments[0].startswith("swap"))
@@ -113,14 +115,14 @@ def test_rewrites(folder: Path, arguments: tuple[str, ...]) -> None:
 
 def test_a_dry_run_names_no_output(folder: Path) -> None:
     code, found = report("swap-relu", "net.onnx", "--dry-run")
-    assert misfit(found, REWRITE) == ""
+    assert list(misfits(found, REWRITE)) == []
     assert (code, found["output"], found["dry_run"], len(found["sites"])) == (0, None, True, 1)
 
 
 def test_skips_have_reasons(folder: Path) -> None:
     code, found = report("decompose", "net.onnx", "--ops", "Abs")
     assert (code, found["sites"]) == (4, [])
-    assert misfit(found, REWRITE) == ""
+    assert list(misfits(found, REWRITE)) == []
     assert [skip["node"] for skip in found["skipped"]] == ["act"]
 
 
@@ -128,10 +130,10 @@ def test_inspect_and_forms(folder: Path) -> None:
     write(folder / "clip.onnx", model(op="Clip"))
     for name in ("digits.onnx", "clip.onnx"):
         code, found = report("inspect", name)
-        assert (code, misfit(found, INSPECT)) == (0, "")
+        assert (code, list(misfits(found, INSPECT))) == (0, [])
     for arguments in ((), ("clip",), ("noisy-relu",)):
         code, found = report("forms", *arguments)
-        assert (code, misfit(found, FORMS)) == (0, "")
+        assert (code, list(misfits(found, FORMS))) == (0, [])
 
 
 def test_check(folder: Path) -> None:
@@ -139,7 +141,7 @@ def test_check(folder: Path) -> None:
     (folder / "same.onnx").write_bytes((folder / "net.onnx").read_bytes())
     for name, expected in {"other.onnx": (1, "different"), "same.onnx": (0, "equivalent")}.items():
         code, found = report("check", "net.onnx", name)
-        assert misfit(found, JUDGED) == ""
+        assert list(misfits(found, JUDGED)) == []
         assert (code, found["check"]["verdict"]) == expected
 
 

@@ -79,6 +79,7 @@ def test_no_blanks_at_line_ends(
         outcome = invoke(*arguments, *option, *(("--force",) if arguments[0] in ("decompose", "swap-relu") else ()))
         assert outcome.code == 0
         assert [line for line in outcome.out.splitlines() if line != line.rstrip()] == []
+        assert not outcome.out.startswith("\n")
 
 
 @pytest.mark.parametrize("width", [20, 80])

