@@ -18,7 +18,8 @@ from pathlib import Path
 
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import TRUE, ops, size, text
-from onnxact.report.text import exactness, number
+from onnxact.report.forms import exactness
+from onnxact.report.text import number
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)

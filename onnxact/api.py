@@ -76,18 +76,27 @@ class Result:
 
     verb: str
     model: Model
-    sites: tuple[Change, ...]
-    skipped: tuple[Skip, ...]
     proto: ModelProto = field(repr=False)
     ops_before: Mapping[str, int]
-    input: str = ""
-    output: str = ""
-    _source: Source | None = field(default=None, repr=False)
+    input: str
+    output: str
+    _draft: Draft = field(repr=False)
+    _source: Source = field(repr=False)
 
     @property
     def changed(self) -> bool:
         """Whether any site was rewritten."""
-        return bool(self.sites)
+        return bool(self._draft.plan.edits)
+
+    @property
+    def sites(self) -> tuple[Change, ...]:
+        """The sites that were rewritten, each before and after."""
+        return self._draft.changes
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """The sites that were left alone although they look as if they should not have been, with the reason."""
+        return self._draft.plan.skips
 
     @property
     def ops_after(self) -> Counter[str]:
@@ -126,7 +135,7 @@ class Result:
         from onnxact.check import check as judge
         from onnxact.check.rewritten import needs_exact, probes
 
-        original, source = self._original()
+        original, source = self._source.original(), self._source
         if self.verb.startswith("swap"):
             view = View(original, source.folder)
             plan = reference.plan(view, self.sites)
@@ -140,14 +149,9 @@ class Result:
         """Return how far the outputs moved: what a swap did to the model's numbers."""
         from onnxact.check import drift
 
-        original, source = self._original()
+        original, source = self._source.original(), self._source
         options.setdefault("folder", source.folder)
         return drift(original, self.proto, **options)
-
-    def _original(self) -> tuple[ModelProto, Source]:
-        if self._source is None:
-            raise UsageError("this result has lost the model that it was made from")
-        return self._source.original(), self._source
 
 
 def _no_reference(skips: Sequence[Skip]) -> Verdict:
@@ -218,17 +222,7 @@ class Rewrite:
         proto = (
             source.proto if source.path is not None or isinstance(model, ModelProto) else _applied(source, view, draft)
         )
-        return Result(
-            self.verb,
-            model,
-            draft.changes,
-            draft.plan.skips,
-            proto,
-            before,
-            str(source.path or ""),
-            str(target or ""),
-            source,
-        )
+        return Result(self.verb, model, proto, before, str(source.path or ""), str(target or ""), draft, source)
 
 
 def _applied(source: Source, view: View, draft: Draft) -> ModelProto:

@@ -61,13 +61,10 @@ class Scope:
         self.parent = parent
         self.frozen = frozen
         """Why nothing may be edited here; empty where it may."""
-        self.nodes: list[NodeProto] = list(graph.node)
+        self.nodes: Sequence[NodeProto] = graph.node
         self.children: dict[tuple[int, str], Scope] = {}
-
-    @cached_property
-    def op_types(self) -> list[str]:
-        """The op type of every node."""
-        return [node.op_type for node in self.nodes]
+        self.op_types: list[str] = []
+        """The op type of every node; with its domain, `com.microsoft::FusedConv`, unless that is ONNX's own."""
 
     @property
     def is_function(self) -> bool:
@@ -237,6 +234,8 @@ class Scope:
 
     def elem_type(self, name: str) -> int:
         """Return the TensorProto element type of a value, 0 where it cannot be told."""
+        if self._only_type:
+            return self._only_type
         known = self._elem_types
         trail: list[str] = []
         while (found := known.get(name)) is None:
@@ -260,9 +259,20 @@ class Scope:
         known.update((name, tensor.data_type) for name, tensor in self.initializers.items())
         follows = {op: _first_input_rules(op, self.opset) for op in set(self.op_types)}
         for op, node in zip(self.op_types, self.nodes, strict=True):
-            if follows[op] and node.input and (found := known.get(node.input[0])) and not node.domain:
+            if follows[op] and (inputs := node.input) and (found := known.get(inputs[0])):
                 known.setdefault(node.output[0], found)
         return known
+
+    @cached_property
+    def _only_type(self) -> int:
+        """The element type of every value, where there can be no other: 0 where there can."""
+        if self.parent is not None or isinstance(self.graph, FunctionProto):
+            return 0
+        types = {type_.tensor_type.elem_type for type_ in self.declared.values()}
+        types.update(tensor.data_type for tensor in self.graph.initializer)
+        if len(types) != 1 or not all(_first_input_rules(op, self.opset) for op in set(self.op_types)):
+            return 0
+        return types.pop()
 
     def _elem_type_step(self, name: str) -> tuple[int, str]:
         """Return the element type, or 0 and the name of the value that has the same one."""
@@ -359,7 +369,9 @@ class View:
         path = self._unique(path)
         scope = Scope(self, graph, path, parent, frozen)
         self.scopes.append(scope)
-        for index, node in enumerate(scope.nodes):
+        for index, node in enumerate(graph.node):
+            domain = node.domain
+            scope.op_types.append(f"{domain}::{node.op_type}" if domain and plain(domain) else node.op_type)
             if node.attribute:
                 for name, subgraph in subgraphs(node):
                     inner = f"{path}/{node.name or f'{node.op_type}#{index}'}.{name}"
@@ -469,9 +481,10 @@ def _through(casts: list[str | None], value: NDArray[Any] | None) -> NDArray[Any
 
 @cache
 def _first_input_rules(op: str, opset: int) -> bool:
-    """Tell whether the op's first output has the element type of its first input."""
+    """Tell whether the op's outputs have the element type of its first input."""
     rules = type_rules(op, opset, "")
-    return bool(rules) and rules[0] == TypeRule(0, 0) and op not in _FROM_ATTRIBUTE and op not in _BRANCHES
+    follow = bool(rules) and all(rule == TypeRule(0, 0) for rule in rules)
+    return follow and op not in _FROM_ATTRIBUTE and op not in _BRANCHES
 
 
 def _constant_of(node: NodeProto) -> NDArray[Any] | None:

@@ -50,7 +50,7 @@ def describe(activation: Activation) -> dict[str, Any]:
             name: {
                 "formula": text(form.expr),
                 "ops": sorted(ops(form.expr)),
-                "when": exactness(form.when) if form.when else None,
+                "when": None if form.when is TRUE else text(form.when),
                 "exact": exactness(form.exact),
                 "special": dict(form.special),
             }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from onnx import NodeProto
@@ -12,7 +14,7 @@ from onnxact.model.edit import Edit, NewNode, Plan, Skip
 from onnxact.model.naming import Names
 from onnxact.model.view import PASSES_CONSTANTS, Scope, View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.emit import Emitter
+from onnxact.rewrite.emit import Emitter, version_obstacle
 from onnxact.rewrite.site import Kind, Parameters, Site, plain
 
 
@@ -61,11 +63,18 @@ class Change(NamedTuple):
         return described
 
 
-class Draft(NamedTuple):
-    """What a verb decided: the plan for the model, and the changes in terms of activations."""
+@dataclass(frozen=True)
+class Draft:
+    """What a verb decided: the plan for the model, and what each edit means in terms of activations."""
 
     plan: Plan
-    changes: tuple[Change, ...]
+    sites: Sequence[Site]
+    afters: Sequence[After]
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The edits as changes of activations, made when they are asked for."""
+        return tuple(map(Change, self.sites, self.afters))
 
 
 class Drafter:
@@ -74,16 +83,24 @@ class Drafter:
     def __init__(self, view: View) -> None:
         self.emitter = Emitter(Names(view))
         self.edits: list[Edit] = []
-        self.changes: list[Change] = []
+        self.sites: list[Site] = []
+        self.afters: list[After] = []
         self.skips: list[Skip] = []
         self.recorded: set[int] = set()
+        self._obstacles: dict[After, str] = {}
 
     def skip(self, site: Site, reason: str) -> None:
         """Leave a site alone."""
         self.skips.append(Skip(site.scope.path, site.node, reason))
 
     def write(self, site: Site, after: After, metadata: str | None = None) -> None:
-        """Replace the site's nodes by those that compute what it becomes."""
+        """Replace the site's nodes by those that compute what it becomes, or skip it where they cannot stand there."""
+        reason = self._obstacles.get(after)
+        if reason is None:
+            reason = self._obstacles[after] = version_obstacle(site, after.expr)
+        if reason:
+            self.skip(site, reason)
+            return
         emitted = self.emitter.emit(site, after)
         if metadata:
             self.recorded.add(len(self.edits))
@@ -97,36 +114,32 @@ class Drafter:
     def _add(
         self, site: Site, after: After, replacement: NewNode, new: tuple[NewNode, ...], metadata: str | None
     ) -> None:
-        removed = tuple(index for index in site.nodes if index != site.root) if len(site.nodes) > 1 else ()
-        self.edits.append(Edit(site.kind.scope.path, site.root, replacement, new, removed, (), metadata))
-        self.changes.append(Change(site, after))
+        self.edits.append(Edit(site.kind.scope.path, site.root, replacement, new, site.inner, (), metadata))
+        self.sites.append(site)
+        self.afters.append(after)
 
     def finish(self) -> Draft:
         """Return the draft. Constants that only replaced nodes read go with them, where nothing records the node."""
-        losing = [
-            number
-            for number, edit in enumerate(self.edits)
-            if number not in self.recorded and edit.replacement.inputs is not None
-        ]
+        losing = [number for number, edit in enumerate(self.edits) if edit.replacement.inputs is not None]
+        losing = [number for number in losing if number not in self.recorded]
         if losing:
             self._drop_dead_constants(losing)
-        return Draft(
-            Plan(tuple(self.edits), tuple(self.skips), tuple(self.emitter.constants.made)), tuple(self.changes)
-        )
+        plan = Plan(tuple(self.edits), tuple(self.skips), tuple(self.emitter.constants.made))
+        return Draft(plan, self.sites, self.afters)
 
     def _drop_dead_constants(self, losing: list[int]) -> None:
         """Name in each edit the constants that nothing reads any more, each once."""
         gone: dict[str, set[int]] = {}
         kept: dict[str, set[str]] = {}
         for number in losing:
-            gone.setdefault(self.edits[number].scope, set()).update(self.changes[number].site.nodes)
+            gone.setdefault(self.edits[number].scope, set()).update(self.sites[number].nodes)
         for edit in self.edits:
             inputs = [written.inputs or () for written in (edit.replacement, *edit.new)]
             kept.setdefault(edit.scope, set()).update(*inputs)
         seen: dict[str, set[str]] = {path: set() for path in gone}
         for number in losing:
-            scope, path = self.changes[number].site.scope, self.edits[number].scope
-            names = dict.fromkeys(n for index in self.changes[number].site.nodes for n in scope.nodes[index].input)
+            scope, path = self.sites[number].scope, self.edits[number].scope
+            names = dict.fromkeys(n for index in self.sites[number].nodes for n in scope.nodes[index].input)
             dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept[path])]
             ends = tuple(_with_origins(scope, dead, gone[path], seen[path]))
             self.edits[number] = self.edits[number]._replace(dead_constants=ends)

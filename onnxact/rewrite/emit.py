@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto
 
-from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, parameters, varies, walk
+from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, ops, parameters, varies, walk
 from onnxact.activation.numeric import FLOATS, fold, rounded
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
@@ -276,6 +276,31 @@ def _obstacle(op: str, name: str, arg: Expr, bound: Parameters) -> str:
     if any(isinstance(value, Reference) for value in values) and not isinstance(arg, Parameter):
         return f"{op}'s {name} is an attribute, and the parameter comes from the function's caller"
     return ""
+
+
+def version_obstacle(site: Site, expr: Expr) -> str:
+    """Return which op a function cannot be given; empty for none.
+
+    Where a function imports another opset than the model, onnx.checker wants every op in it to be the same in both
+    (onnx/checker.cc, check_model_local_functions).
+    """
+    mine, models = site.scope.opset, site.scope.view.main.opset
+    if mine == models or not site.scope.root.is_function:
+        return ""
+    for op in sorted(ops(expr) | ({"Constant"} if _takes_constants(expr, mine) else set())):
+        here, there = schema.schema(op, mine), schema.schema(op, models)
+        if here is None or there is None or here.since_version != there.since_version:
+            return f"the function imports opset {mine} and the model {models}, in which {op} is not the same"
+    return ""
+
+
+def _takes_constants(expr: Expr, opset: int) -> bool:
+    calls = [call for call in walk(expr) if isinstance(call, Call) and varies(call)]
+    return any(
+        name not in schema.attributes(call.op, opset) and not varies(arg)
+        for call in calls
+        for name, arg in zip(PRIMITIVES[call.op].operands, call.args, strict=False)
+    )
 
 
 def reference_obstacle(expr: Expr, bound: Parameters, opset: int, dtype: str) -> str:

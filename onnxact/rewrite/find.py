@@ -17,7 +17,6 @@ from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
-from onnxact.model.schema import plain
 from onnxact.model.view import OUTSIDE, Scope, Shape, View
 from onnxact.rewrite.match import Match, matches
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
@@ -113,14 +112,12 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
         if candidates is None:
             continue
         node = scope.nodes[index]
-        if node.domain and plain(node.domain):
-            continue
         inputs, key = node.input, None
         if len(inputs) == 1 and candidates[0].size == 1:
             output = node.output[0]
             key = _likeness(op, node, scope.elem_type(output))
             if (kind := kinds.get(key)) is not None:
-                single.append(Site(kind, index, node.name, inputs[0], output, (index,)))
+                single.append(Site(kind, index, node.name, inputs[0], output))
                 continue
         site = _first_site(scope, candidates, index, given, skips)
         if site is None:
@@ -128,7 +125,7 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
         if key:
             site = site._replace(kind=replace(site.kind, unary=True))
             kinds[key] = site.kind
-        (single if len(site.nodes) == 1 else trees).append(site)
+        (trees if site.inner else single).append(site)
     return Found(_disjoint(trees, single), skips)
 
 
@@ -214,7 +211,7 @@ def site_of(
     node = scope.nodes[index]
     output = node.output[0]
     kind = Kind(scope, pattern.activation.name, pattern.name, solved.parameters, scope.dtype(output))
-    return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes))), ""
+    return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes - {index}))), ""
 
 
 def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:

@@ -56,14 +56,19 @@ class Kind:
 
 
 class Site(NamedTuple):
-    """One activation in a model. `nodes` are the indices in the scope of all nodes that compute it, root included."""
+    """One activation in a model. `root` is the index of the node that makes its output, `inner` those of the others."""
 
     kind: Kind
     root: int
     node: str
     input: str
     output: str
-    nodes: tuple[int, ...]
+    inner: tuple[int, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[int, ...]:
+        """The indices in the scope of all nodes that compute it, in order."""
+        return tuple(sorted((*self.inner, self.root)))
 
     @property
     def scope(self) -> Scope:
