@@ -123,10 +123,11 @@ GONE = 2**62
 
 def _remove(scope: Scope, edits: list[Edit], order: list[int]) -> None:
     """Delete initializers and value_info that only removed nodes used, and mark those nodes in `order`."""
-    names = {name for edit in edits for name in edit.dead_constants}
-    indices = {index for edit in edits for index in edit.removed}
-    if not names and not indices:
+    trees = [edit for edit in edits if edit.removed or edit.dead_constants]
+    if not trees:
         return
+    names = {name for edit in trees for name in edit.dead_constants}
+    indices = {index for edit in trees for index in edit.removed}
     indices.update(scope.producers[name] for name in names if name in scope.producers)
     for index in indices:
         order[index] = GONE

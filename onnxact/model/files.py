@@ -47,10 +47,11 @@ def load(path: Path) -> ModelProto:
     Raises ModelError: nothing there, no model, truncated, over 2 GB, external data missing or outside the folder.
     """
     _require_file(path)
-    model = _parse(path)
+    model, content = _parse(path)
     if not model.HasField("graph") or not (model.graph.node or model.graph.output or model.graph.input):
         raise ModelError(f"{path}: holds no ONNX graph; is it an ONNX model?")
-    check_external(model, path.parent, path)
+    if b"location" in content:  # the key that every external tensor has
+        check_external(model, path.parent, path)
     return model
 
 
@@ -71,11 +72,11 @@ def _require_file(path: Path) -> None:
         )
 
 
-def _parse(path: Path) -> ModelProto:
+def _parse(path: Path) -> tuple[ModelProto, bytes]:
     content = b""
     try:
         content = path.read_bytes()
-        return _decode(content, path.suffix.lower())
+        return _decode(content, path.suffix.lower()), content
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {_why(error)}") from error
     except DecodeError as error:

@@ -87,7 +87,8 @@ class Drafter:
         self.afters: list[After] = []
         self.skips: list[Skip] = []
         self.recorded: set[int] = set()
-        self._obstacles: dict[After, str] = {}
+        self._ready: dict[After, NewNode] = {}
+        """What becomes the same node everywhere: one that keeps its inputs, and needs no new ones."""
 
     def skip(self, site: Site, reason: str) -> None:
         """Leave a site alone."""
@@ -95,15 +96,17 @@ class Drafter:
 
     def write(self, site: Site, after: After, metadata: str | None = None) -> None:
         """Replace the site's nodes by those that compute what it becomes, or skip it where they cannot stand there."""
-        reason = self._obstacles.get(after)
-        if reason is None:
-            reason = self._obstacles[after] = version_obstacle(site, after.expr)
-        if reason:
+        if (ready := self._ready.get(after)) is not None:
+            self._add(site, after, ready, (), metadata)
+            return
+        if reason := version_obstacle(site, after.expr):
             self.skip(site, reason)
             return
         emitted = self.emitter.emit(site, after)
         if metadata:
             self.recorded.add(len(self.edits))
+        elif emitted.replacement.inputs is None:
+            self._ready[after] = emitted.replacement
         self._add(site, after, emitted.replacement, emitted.new, metadata)
 
     def restore(self, site: Site, after: After, op: NodeProto) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from onnxact.activation.forms import find_activation
 from onnxact.errors import UsageError
@@ -33,7 +34,12 @@ class Selection:
 
     def takes(self, site: Site) -> bool:
         """Tell whether the verb is asked to work on this site."""
-        return self.wants(site.activation) and self.reaches(site.node, site.scope.path)
+        return self.takes_all or (self.wants(site.activation) and self.reaches(site.node, site.scope.path))
+
+    @cached_property
+    def takes_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.activations or self.include or self.exclude)
 
     def wants(self, activation: str) -> bool:
         """Tell whether the verb is asked to work on this activation."""
