@@ -139,12 +139,12 @@ def ir_scales(model: Any) -> list[Any]:
 
 def onnxscript_swap() -> Job:
     import onnx_ir as ir
-    from onnxscript.rewriter import pattern
+    from onnxscript.rewriter import pattern, rewrite
 
     def job(source: Path, target: Path) -> None:
         model = ir.load(source)
         rule = pattern.RewriteRule(lambda op, x: op.Relu(x), lambda op, x: op.LeakyRelu(x, alpha=ALPHA))
-        rule.apply_to_model(model)
+        model = rewrite(model, pattern_rewrite_rules=[rule])
         ir.save(model, target)
 
     return job
@@ -152,7 +152,7 @@ def onnxscript_swap() -> Job:
 
 def onnxscript_decompose() -> Job:
     import onnx_ir as ir
-    from onnxscript.rewriter import pattern
+    from onnxscript.rewriter import pattern, rewrite
 
     def job(source: Path, target: Path) -> None:
         model = ir.load(source)
@@ -161,7 +161,7 @@ def onnxscript_decompose() -> Job:
             lambda op, x: op.LeakyRelu(x),
             lambda op, x: op.Add(op.Mul(scale_x, x), op.Mul(scale_abs, op.Abs(x))),
         )
-        rule.apply_to_model(model)
+        model = rewrite(model, pattern_rewrite_rules=[rule])
         ir.save(model, target)
 
     return job

@@ -55,6 +55,11 @@ def load(path: Path) -> ModelProto:
     return model
 
 
+def is_text(path: Path) -> bool:
+    """Tell whether files of this suffix hold a model as text, which ONNX Runtime does not read."""
+    return path.suffix.lower() in _TEXT_SUFFIXES
+
+
 def _require_file(path: Path) -> None:
     try:
         size = path.stat().st_size

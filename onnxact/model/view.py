@@ -216,7 +216,7 @@ class Scope:
             return None if index is None else _constant_of(self.nodes[index])
         if tensor.data_location == TensorProto.EXTERNAL:
             return self.view.external(tensor)
-        return numpy_helper.to_array(tensor)
+        return _array(tensor)
 
     # Types and shapes
 
@@ -259,8 +259,8 @@ class Scope:
         known.update((name, tensor.data_type) for name, tensor in self.initializers.items())
         follows = {op: _first_input_rules(op, self.opset) for op in set(self.op_types)}
         for op, node in zip(self.op_types, self.nodes, strict=True):
-            if follows[op] and (inputs := node.input) and (found := known.get(inputs[0])):
-                known.setdefault(node.output[0], found)
+            if follows[op] and (inputs := node.input) and (found := known.get(inputs[0])) and not node.domain:
+                known.update((output, found) for output in node.output[:1] if output not in known)
         return known
 
     @cached_property
@@ -487,6 +487,14 @@ def _first_input_rules(op: str, opset: int) -> bool:
     return follow and op not in _FROM_ATTRIBUTE and op not in _BRANCHES
 
 
+def _array(tensor: TensorProto) -> NDArray[Any] | None:
+    """Return a tensor's value, None where its data does not fill its shape or its type is none."""
+    try:
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _constant_of(node: NodeProto) -> NDArray[Any] | None:
     if node.op_type != "Constant" or plain(node.domain) or not node.attribute:
         return None
@@ -494,7 +502,7 @@ def _constant_of(node: NodeProto) -> NDArray[Any] | None:
     if attribute.ref_attr_name:
         return None
     if attribute.name == "value" and attribute.t.data_location != TensorProto.EXTERNAL:
-        return numpy_helper.to_array(attribute.t)
+        return _array(attribute.t)
     if attribute.name in ("value_float", "value_floats"):
         stated: float | Sequence[float] = attribute.f if attribute.name == "value_float" else list(attribute.floats)
         return np.asarray(stated, np.float32)

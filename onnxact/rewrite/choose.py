@@ -75,8 +75,8 @@ def choose(activation: Activation, bound: Parameters, setting: Setting) -> Choic
     _, name, form, exact = candidates[0]
     passed = [(other, _why_after(candidate_exact, exact)) for _, other, _, candidate_exact in candidates[1:]]
     if not exact and not setting.allow_inexact:
-        reason = "not exact; ask for it by name, or give --allow-inexact"
-        return Choice("", None, exact=False, others=((name, reason), *[(o, reason) for o, _ in passed], *others))
+        first = (name, "not exact; ask for it by name, or give --allow-inexact")
+        return Choice("", None, exact=False, others=(first, *((other, "not exact") for other, _ in passed), *others))
     return Choice(name, form, exact, (*passed, *others))
 
 

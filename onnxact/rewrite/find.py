@@ -17,6 +17,7 @@ from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
+from onnxact.model.schema import plain
 from onnxact.model.view import OUTSIDE, Scope, Shape, View
 from onnxact.rewrite.match import Match, matches
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
@@ -112,6 +113,8 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
         if candidates is None:
             continue
         node = scope.nodes[index]
+        if (node.domain and plain(node.domain)) or not node.output:
+            continue
         inputs, key = node.input, None
         if len(inputs) == 1 and candidates[0].size == 1:
             output = node.output[0]

@@ -172,12 +172,18 @@ def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
 def _attribute(scope: Scope, op: str, name: str, stated: AttributeProto | None, default: Any) -> Bound | None:
     if stated is not None and stated.ref_attr_name:
         return _reference(scope, stated.ref_attr_name)
-    value = default if stated is None else (stated.f if stated.type == AttributeProto.FLOAT else stated.s)
+    value = default if stated is None else _stated(stated)
     if isinstance(value, bytes):
         return value.decode()
     if op == "Clip" and (value is None or abs(value) >= _UNBOUNDED):
         return _omitted(op, name)
     return value if isinstance(value, float) else None
+
+
+def _stated(attribute: AttributeProto) -> Any:
+    if attribute.type == AttributeProto.STRING:
+        return attribute.s
+    return attribute.f if attribute.type == AttributeProto.FLOAT else None
 
 
 def _omitted(op: str, name: str) -> float | None:

@@ -46,6 +46,8 @@ def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = Fal
     A parameter that is not given has ONNX's default.
     """
     activation = find_activation(to)
+    if activation.name == "noisy_relu":
+        raise UsageError("noisy-relu gives another output at every run; it can be swapped for relu, not the reverse")
     names = [param.name for param in activation.params]
     unknown = [name for name in parameters if name not in names]
     if unknown:

@@ -385,7 +385,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         bad.write_bytes(content)
         with pytest.raises(ModelError, match=r"bad\.onnx"):
             check(good, bad)
-    with pytest.raises(ModelError, match="folder"):
+    with pytest.raises(ModelError, match="directory"):
         check(good, tmp_path)
     with pytest.raises(ModelError, match="cannot be read"):
         check(good, tmp_path / "none.onnx")

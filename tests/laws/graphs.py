@@ -25,13 +25,15 @@ PLAIN = ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Neg", "Abs", "Ident
 class _Builder:
     """One list of nodes that grows; `visible` are the values that it can read."""
 
-    def __init__(self, draw: Draw, opset: int, visible: list[str], prefix: str, depth: int, *, function: bool) -> None:
+    def __init__(
+        self, draw: Draw, versions: tuple[int, int], visible: list[str], prefix: str, depth: int, *, nodes_only: bool
+    ) -> None:
         self.draw = draw
-        self.opset = opset
+        self.opset, self.ir_version = versions
         self.visible = visible
         self.prefix = prefix
         self.depth = depth
-        self.function = function
+        self.nodes_only = nodes_only
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.made: list[str] = []
@@ -64,7 +66,9 @@ class _Builder:
     def constant(self, value: Any) -> str:
         """Return a constant as an initializer, a Constant node, or one behind an Identity or a Cast."""
         array = np.asarray(value, np.float32)
-        kind = self.pick("node", "identity", "cast") if self.function else self.pick("initializer", "node", "identity")
+        kind = (
+            self.pick("node", "identity", "cast") if self.nodes_only else self.pick("initializer", "node", "identity")
+        )
         if kind == "initializer":
             name = self.fresh()
             self.initializers.append(numpy_helper.from_array(array, name))
@@ -78,7 +82,7 @@ class _Builder:
         kinds = ["plain", "leaky", "prelu", "clip", "add", "mul-max", "relu-max", "silu", "abs"]
         if self.depth:
             kinds.append("if")
-        if self.opset >= 16 and not self.function:
+        if self.opset >= 16 and self.prefix[0] == "v":
             kinds.append("call")
         getattr(self, "_" + self.pick(*kinds).replace("-", "_"))()
 
@@ -128,7 +132,12 @@ class _Builder:
         branches = {}
         for branch in ("then_branch", "else_branch"):
             inner = _Builder(
-                self.draw, self.opset, list(self.visible), f"{self.fresh()}_", self.depth - 1, function=self.function
+                self.draw,
+                (self.opset, self.ir_version),
+                list(self.visible),
+                f"{self.fresh()}_",
+                self.depth - 1,
+                nodes_only=self.nodes_only or self.ir_version < 4,
             )
             inner.fill(1, 3)
             output = self.draw(st.sampled_from(inner.made))
@@ -165,7 +174,7 @@ def models(draw: Draw, *, tidy: bool) -> ModelProto:
     """Return a model; a tidy one passes onnx.checker and runs: no node name twice, and no "ai.onnx" spelled out."""
     opset = draw(st.sampled_from([8, 9, 11, 13, 16, 18, 22]))
     ir_version = draw(st.sampled_from([3, 4, 8, 10] if opset < 16 else [8, 9, 10]))
-    builder = _Builder(draw, opset, ["x", "z"], "v", 2, function=False)
+    builder = _Builder(draw, (opset, ir_version), ["x", "z"], "v", 2, nodes_only=False)
     builder.fill(1, 8)
     outputs = draw(st.lists(st.sampled_from(builder.made), min_size=1, max_size=3, unique=True))
     graph = builder.graph("random", [_value("x"), _value("z")], [_value(name) for name in outputs])
@@ -177,9 +186,9 @@ def models(draw: Draw, *, tidy: bool) -> ModelProto:
         node.domain = node.domain or spelled
     imports = [helper.make_opsetid(spelled, opset)]
     model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
-    if any(node.domain == "local" for node in graph.node):
+    if any(node.domain == "local" for inner in all_graphs(model) for node in inner.node):
         model.opset_import.add(domain="local", version=1)
-        model.functions.append(_function(draw))
+        model.functions.append(_function(draw, opset if tidy else draw(st.sampled_from([16, 18]))))
     if tidy:
         for inner in all_graphs(model):
             _name_once(inner.node)
@@ -203,10 +212,9 @@ def _add_odd_fields(draw: Draw, graph: GraphProto, made: list[str]) -> None:
     graph.doc_string = draw(st.sampled_from(["", "random"]))
 
 
-def _function(draw: Draw) -> FunctionProto:
-    """Return local.double, which has an attribute alpha, maybe with a default, and maybe other opsets."""
-    opset = draw(st.sampled_from([16, 18]))
-    builder = _Builder(draw, opset, ["f_in"], "f", 1, function=True)
+def _function(draw: Draw, opset: int) -> FunctionProto:
+    """Return local.double, which has an attribute alpha, maybe with a default."""
+    builder = _Builder(draw, (opset, 8), ["f_in"], "f", 1, nodes_only=True)
     last = builder.emit("LeakyRelu", ["f_in"])
     builder.nodes[-1].attribute.add(name="alpha", type=1, ref_attr_name="alpha")
     builder.fill(0, 3)

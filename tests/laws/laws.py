@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import AttributeProto, ModelProto, NodeProto
 
 import onnxact
 from onnxact.activation.catalog import ACTIVATIONS
@@ -236,7 +236,9 @@ def nothing_silent(experiment: Experiment) -> Iterator[str]:
 
 
 def _is_activation(node: NodeProto) -> bool:
-    return node.op_type in NATIVE_OPS and node.domain in ("", "ai.onnx")
+    """Tell whether a node is an activation's op, used as ONNX says: no integer for a float, and an output."""
+    whole = len(node.output) == 1 and not any(attribute.type == AttributeProto.INT for attribute in node.attribute)
+    return whole and node.op_type in NATIVE_OPS and node.domain in ("", "ai.onnx")
 
 
 def numerics(experiment: Experiment) -> Iterator[str]:

@@ -115,6 +115,12 @@ inner <alpha> (c) => (d) { d = Elu <alpha: float = @alpha> (c) }
 
 
 @odd
+def a_function_of_another_opset() -> ModelProto:
+    """Constant is not the same at opset 16 and 22; onnx.checker wants the ops of a function to be the same in both."""
+    return parser.parse_model(FUNCTION.format(call="alpha = 0.3").replace('["" : 18', '["" : 22'))
+
+
+@odd
 def a_function_of_two_types() -> ModelProto:
     return parser.parse_model("""<ir_version: 9, opset_import: ["" : 18, "local" : 1]>
 g (float[2] x, double[2] z) => (float[2] y, double[2] w) { y = local.f (x) w = local.f (z) }
@@ -257,6 +263,15 @@ def fields_of_the_future() -> ModelProto:
 
 
 @odd
+def an_op_of_the_same_name_in_another_domain() -> ModelProto:
+    return parser.parse_model("""<ir_version: 9, opset_import: ["" : 18, "local" : 1]>
+g (float[2,3] x) => (float[2,3] y) { a = Relu (x) b = local.LeakyRelu (a) c = LeakyRelu (b) y = local.LeakyRelu (c) }
+<domain: "local", opset_import: ["" : 18]>
+LeakyRelu (a) => (b) { b = Abs (a) }
+""")
+
+
+@odd
 def sequences_and_optionals() -> ModelProto:
     return parser.parse_model("""<ir_version: 9, opset_import: ["" : 18]>
 g (seq(float[2,3]) s, optional(float[2,3]) o) => (float[2,3] y, float[2,3] z)
@@ -306,6 +321,34 @@ def a_deep_chain_of_identities() -> ModelProto:
     nodes = [helper.make_node("Identity", [f"s{i}"], [f"s{i + 1}"]) for i in range(3000)]
     nodes.append(helper.make_node("PRelu", ["x", "s3000"], ["y"], name="p"))
     return _model(nodes, _tensor("s0", [0.25]))
+
+
+@odd
+def a_slope_that_is_damaged() -> ModelProto:
+    """Its data does not fill its shape."""
+    slope = TensorProto(name="slope", data_type=TensorProto.FLOAT, dims=[3], raw_data=b"\0\0")
+    nodes = [helper.make_node("PRelu", ["x", "slope"], ["h"]), helper.make_node("Max", ["h", "slope"], ["y"])]
+    return _model(nodes, slope)
+
+
+@odd
+def attributes_and_outputs_that_are_wrong() -> ModelProto:
+    """An integer for a slope, a Relu without an output, a Constant without a value."""
+    nodes = [
+        helper.make_node("LeakyRelu", ["x"], ["y"], name="integer", alpha=1),
+        helper.make_node("Constant", [], ["nothing"]),
+        helper.make_node("Max", ["x", "nothing"], ["z"]),
+        helper.make_node("Elu", ["x"], []),
+    ]
+    return _model(nodes)
+
+
+@odd
+def slopes_of_no_element() -> ModelProto:
+    model = _model([helper.make_node("PRelu", ["x", "s"], ["y"], name="p")], _tensor("s", np.zeros(0)))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[1].dim_value = 0
+    return model
 
 
 @odd
