@@ -19,6 +19,7 @@ from pathlib import Path
 
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import TRUE, ops, size, text
+from onnxact.model.schema import first_opset
 from onnxact.report.forms import exactness
 from onnxact.report.text import number
 
@@ -96,11 +97,12 @@ A form in brackets can be derived where an op is not wanted:
 def _activation(activation: Activation) -> str:
     defaults = ", ".join(f"{param.name} = {number(param.default)}" for param in activation.params)
     torch = f" torch: `nn.{activation.torch}`." if activation.torch else ""
+    native = activation.native
+    op = f"Op: `{native.op}`, from opset {first_opset(native.op)}. " if native else "ONNX has no op for it. "
     rows = "\n".join(_row(name, form) for name, form in activation.forms.items())
-    return (
-        f"## {activation.spelled}\n\n{defaults + '. ' if defaults else ''}{activation.source}.{torch}\n\n"
-        f"| form | formula | nodes | ops | when | exact | special |\n|---|---|---|---|---|---|---|\n{rows}\n"
-    )
+    facts = f"{op}{f'Defaults: {defaults}. ' if defaults else ''}{activation.source}.{torch}"
+    head = "| form | formula | nodes | ops | when | exact | special |\n|---|---|---|---|---|---|---|"
+    return f"## {activation.spelled}\n\n{facts}\n\n{head}\n{rows}\n"
 
 
 def _row(name: str, form: Form) -> str:
