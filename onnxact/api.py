@@ -5,14 +5,16 @@ Nothing here prints, and nothing that was handed in changes: not an object, and 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
+from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.activation.forms import find_activation
 from onnxact.errors import ModelError, UsageError
 from onnxact.interop import FileSource, Source, open_source
@@ -242,8 +244,6 @@ def run(rewrite: Rewrite, model: Model, writing: Writing) -> Result:
 
 def finish(result: Result, model: Model, target: Path | None, writing: Writing) -> Result:
     """Write what is to be written, and return the result with a model of the kind that was handed in."""
-    from dataclasses import replace
-
     if target is None:
         return replace(result, model=result.model if result.changed else model)
     if not result.changed or writing.dry_run:
@@ -302,7 +302,13 @@ def decomposing(
 
 
 def fusing(*, parameters: Mapping[str, float] | None = None, every: bool = False, selection: Selection) -> Rewrite:
-    """Return the rewrite of a fusion."""
+    """Return the rewrite of a fusion; parameters that no activation has are refused."""
+    names = {param.name for row in ACTIVATIONS.values() for param in row.params}
+    for name, value in (parameters or {}).items():
+        if name not in names:
+            raise UsageError(f"no activation has a parameter {name!r}; known: {', '.join(sorted(names))}")
+        if math.isnan(value):
+            raise UsageError(f"{name}: must be a number, not nan")
     return Rewrite("fuse", "fused", lambda view: _fuse.plan(view, selection=selection, given=parameters, every=every))
 
 

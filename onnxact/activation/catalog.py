@@ -89,8 +89,6 @@ class Param:
 
     name: str
     default: float
-    low: float = -INF
-    high: float = INF
     tensor: bool = False
 
     @property

@@ -116,7 +116,7 @@ And = Primitive("And", ("A", "B"), np.logical_and, commutative=True, trend="othe
 Cast = Primitive("Cast", ("input",), lambda condition: condition, trend="other")
 
 # Conditions only; never written into a model.
-Uniform = Primitive("Uniform", ("X",), lambda x: np.asarray(np.ptp(x) == 0), trend="other")
+Uniform = Primitive("Uniform", ("X",), lambda x: np.asarray(x.size > 0 and np.ptp(x) == 0), trend="other")
 
 # Kernels. Measured: the largest error in u, relative to the result unless a magnitude is given.
 Exp = Primitive("Exp", ("input",), np.exp, relative=2)  # 1.2

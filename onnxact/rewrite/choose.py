@@ -1,4 +1,5 @@
-"""Which form to write: admissible at this opset, dtype and set of ops; exact before inexact; then the fewest nodes.
+"""Which form to write: admissible at this opset, dtype and set of ops; exact before inexact; then what has no special
+inputs, then the fewest nodes.
 
 Every form that was passed over comes with the reason.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +16,9 @@ from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, ops, parameters, size, text, varies, walk
 from onnxact.activation.forms import lowered
 from onnxact.activation.numeric import FLOATS, fold, holds, rounded
-from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
 from onnxact.rewrite.emit import attribute_obstacle, reference_obstacle
-from onnxact.rewrite.site import Parameters, Tensor, known
+from onnxact.rewrite.site import Parameters, known
 
 
 class Setting(NamedTuple):
@@ -134,7 +134,7 @@ def obstacle(form: Form, bound: Parameters, setting: Setting) -> str:
     return (
         _shape_obstacle(form.expr, setting.opset)
         or _range_obstacle(form.expr, bound, setting)
-        or attribute_obstacle(form.expr, bound, setting.opset)
+        or attribute_obstacle(form.expr, bound, setting.opset, setting.dtype)
         or reference_obstacle(form.expr, bound, setting.opset, setting.dtype)
     )
 
@@ -147,20 +147,13 @@ def _shape_obstacle(expr: Expr, opset: int) -> str:
 
 
 def _range_obstacle(expr: Expr, bound: Parameters, setting: Setting) -> str:
-    """Return why a Clip without a bound would have one: as an attribute, it is the largest float32 (ONNX Clip-6)."""
-    values = known(bound)
-    if values is None or setting.dtype != "float64" or "max" not in schema.attributes("Clip", setting.opset):
-        return ""
-    bounds = [arg for e in walk(expr) if isinstance(e, Call) and e.op == "Clip" for arg in e.args[1:]]
-    unbounded = any(np.isinf(np.float64(fold(arg, values))) for arg in bounds)
-    return "Clip without a bound stops at the largest float32 number below opset 11" if unbounded else ""
+    """Return why a Clip without a bound would have one that float64 values can pass."""
+    stops = setting.dtype == "float64" and _saturates(expr, bound, setting)
+    return "Clip without a bound stops at the largest float32 number below opset 11" if stops else ""
 
 
 def is_exact(form: Form, bound: Parameters, dtype: str) -> bool:
-    """Tell whether the form's exactness condition holds for these parameters, as they are in this dtype.
-
-    A tensor slope that becomes a float32 attribute has to survive that.
-    """
+    """Tell whether the form's exactness condition holds for these parameters, as they are in this dtype."""
     values = known(bound)
     if values is None:
         return form.exact is TRUE
@@ -168,18 +161,29 @@ def is_exact(form: Form, bound: Parameters, dtype: str) -> bool:
     overflows = any(
         np.any(np.isinf(held[name]) & np.isfinite(v)) for name, v in values.items() if not isinstance(v, str)
     )
-    rounds = dtype == "float64" and _rounds_attribute(form, bound, values)
-    return holds(form.exact, held) and not overflows and not rounds
+    return holds(form.exact, held) and not overflows
 
 
-def keeps_parameters(bound: Parameters, dtype: str) -> bool:
-    """Tell whether the tensor's dtype holds every number exactly; a runtime may compute with what it does not hold."""
+def same_bits(before: Form, after: Form, bound: Parameters, setting: Setting) -> bool:
+    """Tell whether one form in the place of another gives the same bits for every input, as ONNX Runtime computes them.
+
+    Not where a special input tells them apart, where the dtype does not hold a parameter that a runtime may keep in
+    float32, or where Clip without a bound stops at the largest float32 number (below opset 11).
+    """
+    forms = (before, after)
+    exact = all(is_exact(form, bound, setting.dtype) and not (form.exact is TRUE and form.special) for form in forms)
+    return exact and _keeps_numbers(bound, setting.dtype) and not any(_saturates(f.expr, bound, setting) for f in forms)
+
+
+def _keeps_numbers(bound: Parameters, dtype: str) -> bool:
     numbers = [value for value in bound.values() if isinstance(value, float)]
     return all(float(rounded(value, FLOATS[dtype])) == value for value in numbers)
 
 
-def _rounds_attribute(form: Form, bound: Parameters, values: dict[str, Any]) -> bool:
-    tensors = [np.asarray(values[name], np.float64) for name, v in bound.items() if isinstance(v, Tensor)]
-    calls = [e for e in walk(form.expr) if isinstance(e, Call) and varies(e) and e.op in PRIMITIVES]
-    takes_attribute = any(call.op == "LeakyRelu" for call in calls)
-    return takes_attribute and any(np.any(value.astype(np.float32) != value) for value in tensors)
+def _saturates(expr: Expr, bound: Parameters, setting: Setting) -> bool:
+    """Tell whether the term has a Clip without a bound that as an attribute has one (ONNX Clip-6)."""
+    values = known(bound)
+    if values is None or "max" not in schema.attributes("Clip", setting.opset):
+        return False
+    bounds = [arg for e in walk(expr) if isinstance(e, Call) and e.op == "Clip" for arg in e.args[1:]]
+    return any(np.any(np.isinf(np.asarray(fold(arg, values), np.float64))) for arg in bounds)

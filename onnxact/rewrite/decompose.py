@@ -11,10 +11,10 @@ from onnxact.activation.numeric import rounded
 from onnxact.errors import UsageError
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, keeps_parameters, obstacle, unavailable
+from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, obstacle, same_bits, unavailable
 from onnxact.rewrite.draft import Draft, Drafter, Recorder
 from onnxact.rewrite.find import find
-from onnxact.rewrite.recorded import records
+from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Kind, Site
 
@@ -43,14 +43,14 @@ def plan(
     drafter = Drafter(view)
     recorder = Recorder()
     decided: dict[Kind, After | str] = {}
-    recorded = _recorded(view)
+    recorded = recorded_sites(view)
     found = find(view, trees=False)
     for site in found.sites:
         activation = ACTIVATIONS[site.activation]
         if not selection.takes(site) or _stays(activation, form, permitted):
             continue
-        if recorded and (reason := recorded.get((site.scope.path, site.root))):
-            drafter.skip(site, reason)
+        if recorded and (owner := recorded.get((site.scope.path, site.root))):
+            drafter.skip(site, part_of(owner))
             continue
         if site.kind not in decided:
             setting = Setting(site.scope.opset, site.dtype or "", permitted, allow_inexact)
@@ -61,7 +61,7 @@ def plan(
         else:
             drafter.write(site, after, recorder.text(site, after.form) if keep_provenance else None)
     looked_for = [n for n, row in ACTIVATIONS.items() if selection.wants(n) and not _stays(row, form, permitted)]
-    drafter.skips.extend(skip for skip in found.like(looked_for) if selection.reaches(skip.node, skip.scope))
+    drafter.skips.extend(found.like(looked_for, selection))
     return drafter.finish()
 
 
@@ -73,19 +73,8 @@ def _decide(site: Site, form: str | None, setting: Setting) -> After | str:
     choice = _named(activation, form, site, setting) if form else choose(activation, site.parameters, setting)
     if choice.form is None:
         return f"no form of {activation.spelled} fits: {choice.reasons}"
-    exact = choice.exact and keeps_parameters(site.parameters, setting.dtype)
+    exact = same_bits(activation.forms["op"], choice.form, site.parameters, setting)
     return After(site.activation, choice.name, site.parameters, choice.form.expr, exact, _note(site, choice))
-
-
-def _recorded(view: View) -> dict[tuple[str, int], str]:
-    """Return the nodes of the sites that were decomposed before, with the reason to leave them alone."""
-    return {
-        (scope.path, index): f"is part of a {record.before.activation} that was decomposed before; fuse it first"
-        for scope in view.scopes
-        for record in records(scope)
-        if record.site is not None
-        for index in record.site.nodes
-    }
 
 
 def _check_form(form: str | None, selection: Selection) -> None:
@@ -144,6 +133,8 @@ def _note(site: Site, choice: Choice) -> str:
     for name, value in site.parameters.items():
         if isinstance(value, float) and site.dtype and float(rounded(value, site.dtype)) not in (value, float("inf")):
             notes.append(f"{name} {value:.9g} is {float(rounded(value, site.dtype)):.9g} in {site.dtype}")
+    if choice.form is not None and choice.form.special:
+        notes.append(f"gives another result at {', '.join(choice.form.special)} for some parameters")
     if choice.others:
         notes.append("passed over: " + "; ".join(f"{name} ({why})" for name, why in choice.others))
     return "; ".join(notes)

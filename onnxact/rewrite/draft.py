@@ -133,18 +133,18 @@ class Drafter:
     def _drop_dead_constants(self, losing: list[int]) -> None:
         """Name in each edit the constants that nothing reads any more, each once."""
         gone: dict[str, set[int]] = {}
-        kept: dict[str, set[str]] = {}
+        kept: set[str] = set()
         for number in losing:
             gone.setdefault(self.edits[number].scope, set()).update(self.sites[number].nodes)
         for edit in self.edits:
             inputs = [written.inputs or () for written in (edit.replacement, *edit.new)]
-            kept.setdefault(edit.scope, set()).update(*inputs)
+            kept.update(*inputs)
         seen: dict[str, set[str]] = {path: set() for path in gone}
         for number in losing:
             scope, path = self.sites[number].scope, self.edits[number].scope
             names = dict.fromkeys(n for index in self.sites[number].nodes for n in scope.nodes[index].input)
-            dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept[path])]
-            ends = tuple(_with_origins(scope, dead, gone[path], seen[path]))
+            dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept)]
+            ends = tuple(_with_origins(scope, dead, gone[path], seen[path], kept))
             self.edits[number] = self.edits[number]._replace(dead_constants=ends)
 
 
@@ -162,7 +162,7 @@ def _is_constant(scope: Scope, index: int, name: str) -> bool:
     return scope.nodes[index].op_type == "Constant" or scope.constant(name) is not None
 
 
-def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str]) -> Iterable[str]:
+def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str], kept: set[str]) -> Iterable[str]:
     """Yield dead constants, and those that only they were made from (a Constant behind a Cast)."""
     pending = list(reversed(dead))
     while pending:
@@ -174,7 +174,7 @@ def _with_origins(scope: Scope, dead: list[str], nodes: set[int], seen: set[str]
         index = scope.producers.get(name)
         if index is not None and scope.nodes[index].op_type in PASSES_CONSTANTS:
             nodes.add(index)
-            pending += [origin for origin in scope.nodes[index].input if _unread(scope, origin, nodes, set())]
+            pending += [origin for origin in scope.nodes[index].input if _unread(scope, origin, nodes, kept)]
 
 
 class Recorder:

@@ -255,7 +255,7 @@ def _without_dimensions(operand: Any) -> Any:
     return operand.reshape(()) if isinstance(operand, np.ndarray) and operand.size == 1 else operand
 
 
-def attribute_obstacle(expr: Expr, bound: Parameters, opset: int) -> str:
+def attribute_obstacle(expr: Expr, bound: Parameters, opset: int, dtype: str) -> str:
     """Return why a parameter cannot be written where the op wants an attribute; empty where it can."""
     for call in walk(expr):
         if not isinstance(call, Call) or not varies(call):
@@ -263,7 +263,7 @@ def attribute_obstacle(expr: Expr, bound: Parameters, opset: int) -> str:
         stated = schema.attributes(call.op, opset)
         for name, arg in zip(PRIMITIVES[call.op].operands, call.args, strict=False):
             if name in stated and not varies(arg):
-                obstacle = _obstacle(call.op, name, arg, bound)
+                obstacle = _obstacle(call.op, name, arg, bound) or _rounding(call.op, name, arg, bound, dtype)
                 if obstacle:
                     return obstacle
     return ""
@@ -275,6 +275,17 @@ def _obstacle(op: str, name: str, arg: Expr, bound: Parameters) -> str:
         return f"{op}'s {name} is an attribute, and the parameter is computed when the model runs"
     if any(isinstance(value, Reference) for value in values) and not isinstance(arg, Parameter):
         return f"{op}'s {name} is an attribute, and the parameter comes from the function's caller"
+    return ""
+
+
+def _rounding(op: str, name: str, arg: Expr, bound: Parameters, dtype: str) -> str:
+    """Return which double an attribute, which is float32, cannot hold; empty for none."""
+    values = known({parameter: bound[parameter] for parameter in parameters(arg)}) if dtype == "float64" else None
+    for value in (values or {}).values():
+        wide = np.asarray(value, np.float64)
+        lost = wide[np.isfinite(wide) & (wide.astype(np.float32) != wide)]
+        if lost.size:
+            return f"{op}'s {name} is a float32 attribute, and {float(lost[0])!r} is no float32 number"
     return ""
 
 

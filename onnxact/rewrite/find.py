@@ -20,20 +20,33 @@ from onnxact.model.edit import Skip
 from onnxact.model.schema import plain
 from onnxact.model.view import OUTSIDE, Scope, Shape, View
 from onnxact.rewrite.match import Match, matches
+from onnxact.rewrite.select import Selection
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
 from onnxact.rewrite.solve import solve
 
 
 class Found(NamedTuple):
-    """The sites of a model in the order of their nodes, and what almost was one."""
+    """The sites of a model in the order of their nodes, and what almost was one.
+
+    `refused`: (scope path, node index) -> why a tree to which the node belongs cannot be replaced.
+    """
 
     sites: list[Site]
     skips: list[Skip]
+    refused: dict[tuple[str, int], str]
 
-    def like(self, activations: Iterable[str]) -> list[Skip]:
-        """Return the skips of what almost was one of these activations."""
+    def like(self, activations: Iterable[str], selection: Selection) -> list[Skip]:
+        """Return the skips, among the nodes selected, of what almost was one of these activations."""
         beginnings = tuple(f"looks like {name} (" for name in activations)
-        return [skip for skip in self.skips if skip.reason.startswith(beginnings)]
+        skips = [skip for skip in self.skips if skip.reason.startswith(beginnings)]
+        return [skip for skip in skips if selection.reaches(skip.node, skip.scope)]
+
+
+class Refusal(NamedTuple):
+    """Why a match is no site; empty where that is not worth telling. `complete`: it is the activation all the same."""
+
+    reason: str = ""
+    complete: bool = False
 
 
 class Pattern(NamedTuple):
@@ -86,9 +99,10 @@ def find(view: View, given: Mapping[str, Bound] | None = None, *, trees: bool = 
 
     Without `trees`, every native op is a site of its own, also inside a larger tree.
     """
-    found = Found([], [])
+    found = Found([], [], {})
     for scope in view.scopes:
-        sites, skips = _in_scope(scope, given or {}, trees)
+        sites, skips, refused = _in_scope(scope, given or {}, trees)
+        found.refused.update(refused)
         if scope.frozen:
             skips = [_frozen(site) for site in sites]
             sites = []
@@ -108,6 +122,7 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     trees: list[Site] = []
     single: list[Site] = []
     skips: list[Skip] = []
+    refused: dict[int, str] = {}
     for index, op in enumerate(scope.op_types):
         candidates = by_root.get(op)
         if candidates is None:
@@ -122,14 +137,14 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
             if (kind := kinds.get(key)) is not None:
                 single.append(Site(kind, index, node.name, inputs[0], output))
                 continue
-        site = _first_site(scope, candidates, index, given, skips)
+        site = _first_site(scope, candidates, index, given, skips, refused)
         if site is None:
             continue
         if key:
             site = site._replace(kind=replace(site.kind, unary=True))
             kinds[key] = site.kind
         (trees if site.inner else single).append(site)
-    return Found(_disjoint(trees, single), skips)
+    return Found(_disjoint(trees, single), skips, {(scope.path, index): why for index, why in refused.items()})
 
 
 def _likeness(op: str, node: NodeProto, elem_type: int) -> Any:
@@ -166,22 +181,31 @@ def _alternative_ops(op: str) -> tuple[frozenset[str], ...]:
     return tuple(rows)
 
 
-def _first_site(
-    scope: Scope, candidates: Iterable[Pattern], index: int, given: Mapping[str, Bound], skips: list[Skip]
+def _first_site(  # noqa: PLR0917
+    scope: Scope,
+    candidates: Iterable[Pattern],
+    index: int,
+    given: Mapping[str, Bound],
+    skips: list[Skip],
+    refused: dict[int, str],
 ) -> Site | None:
     """Return the largest site at a node; why larger ones were passed over goes to `skips`."""
     reasons: dict[str, str] = {}
     for pattern in candidates:
         for match in matches(scope, pattern.form.expr, index):
             left_open = _open(pattern, match, given)
-            site, reason = site_of(scope, pattern, index, match, left_open)
+            site, refusal = site_of(scope, pattern, index, match, left_open)
             if site is None and left_open:
-                site, reason = site_of(scope, pattern, index, match, {})
+                site, refusal = site_of(scope, pattern, index, match, {})
+            what = f"{pattern.activation.name} ({pattern.name})"
             if site is not None:
                 skips.extend(Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in reasons.items())
                 return site
-            if reason:
-                reasons.setdefault(f"{pattern.activation.name} ({pattern.name})", reason)
+            if refusal.reason:
+                reasons.setdefault(what, refusal.reason)
+            if refusal.complete:
+                why = f"is part of a {what} that cannot be replaced: {refusal.reason}"
+                refused.update(dict.fromkeys(match.nodes, why))
     node = scope.nodes[index].name
     skips.extend(Skip(scope.path, node, f"looks like {what}, but {why}") for what, why in list(reasons.items())[:1])
     return None
@@ -195,26 +219,26 @@ def _open(pattern: Pattern, match: Match, given: Mapping[str, Bound]) -> dict[st
 
 def site_of(
     scope: Scope, pattern: Pattern, index: int, match: Match, given: Mapping[str, Bound], *, recorded: bool = False
-) -> tuple[Site | None, str]:
+) -> tuple[Site | None, Refusal]:
     """Return the site of a match, or None and the reason where that is worth telling.
 
     recorded: that it is a site is on record, and the constants' shapes need not be proven harmless.
     """
     if match.x is None:
-        return None, ""
+        return None, Refusal()
     solved = solve(pattern.activation, pattern.form, match.equations, given)
     if solved.reason:
-        return None, solved.reason if solved.near or pattern.is_plain_op else ""
+        return None, Refusal(solved.reason if solved.near or pattern.is_plain_op else "")
     reader = _read_elsewhere(scope, index, match.nodes)
     if reader:
-        return None, reader
+        return None, Refusal(reader, complete=True)
     misfit = "" if recorded else _misfit(scope, match, pattern)
     if misfit:
-        return None, misfit
+        return None, Refusal(misfit)
     node = scope.nodes[index]
     output = node.output[0]
     kind = Kind(scope, pattern.activation.name, pattern.name, solved.parameters, scope.dtype(output))
-    return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes - {index}))), ""
+    return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes - {index}))), Refusal()
 
 
 def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
@@ -232,6 +256,11 @@ def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
 
 def _misfit(scope: Scope, match: Match, pattern: Pattern) -> str:
     """Return why an operand's shape changes the result's shape, so that the tree is not elementwise in x."""
+    for node in (scope.nodes[index] for index in match.nodes):
+        noise = next((tuple(a.ints) for a in node.attribute if a.name == "shape"), None)
+        shape = scope.shape(match.x or "", infer=True) if node.op_type == "RandomNormal" else ()
+        if noise is not None and (shape is None or (shape != () and not fits(noise, shape))):
+            return f"its noise of shape {list(noise)} may change the shape of {match.x!r}"
     operands = [bound for _, bound in match.equations if isinstance(bound, Dynamic) or _has_dimensions(bound)]
     if not operands or pattern.name == "op":
         return ""

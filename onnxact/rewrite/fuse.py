@@ -9,10 +9,9 @@ from onnxact.model.edit import Skip
 from onnxact.model.provenance import Provenance
 from onnxact.model.view import Scope, View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.choose import is_exact, keeps_parameters, unavailable
+from onnxact.rewrite.choose import Setting, obstacle, same_bits, unavailable
 from onnxact.rewrite.decompose import describe_dtype
 from onnxact.rewrite.draft import Draft, Drafter
-from onnxact.rewrite.emit import attribute_obstacle
 from onnxact.rewrite.find import find
 from onnxact.rewrite.recorded import form_of, records
 from onnxact.rewrite.select import EVERYTHING, Selection
@@ -32,10 +31,11 @@ def plan(
     given: parameters that the constants alone do not determine; they are used where they give the same constants.
     """
     drafter = Drafter(view)
+    wanted = [name for name in ACTIVATIONS if selection.wants(name)]
     restored: set[tuple[str, int]] = set()
     for scope in view.scopes:
         if not scope.frozen:
-            for site, before in _decomposed(scope, drafter):
+            for site, before in _decomposed(scope, drafter, selection):
                 if selection.takes(site):
                     restored.update((scope.path, index) for index in site.nodes)
                     drafter.restore(site, _op_again(site, form_of(before)), before.op)
@@ -45,8 +45,8 @@ def plan(
             continue
         if not any((site.scope.path, index) in restored for index in site.nodes):
             _fuse(site, drafter, undoing=bool(restored) and not every)
-    if not restored:
-        drafter.skips.extend(found.skips)
+    if every or not restored:
+        drafter.skips.extend(found.like(wanted, selection))
     return drafter.finish()
 
 
@@ -68,8 +68,9 @@ def _fuse(site: Site, drafter: Drafter, *, undoing: bool) -> None:
 
 def _op_again(site: Site, form: Form) -> After:
     """Return the native op in the place of a form."""
-    exact = is_exact(form, site.parameters, site.dtype or "") and keeps_parameters(site.parameters, site.dtype or "")
-    return After(site.activation, "op", site.parameters, ACTIVATIONS[site.activation].forms["op"].expr, exact)
+    op = ACTIVATIONS[site.activation].forms["op"]
+    exact = same_bits(form, op, site.parameters, Setting(site.scope.opset, site.dtype or ""))
+    return After(site.activation, "op", site.parameters, op.expr, exact)
 
 
 def _obstacle(site: Site) -> str:
@@ -80,12 +81,14 @@ def _obstacle(site: Site) -> str:
     reason = unavailable(native.op, site.dtype, site.scope.opset)
     if reason and "starts at" in reason:
         reason += "; convert the model with onnx.version_converter.convert_version"
-    return reason or attribute_obstacle(form.expr, site.parameters, site.scope.opset)
+    return reason or obstacle(form, site.parameters, Setting(site.scope.opset, site.dtype))
 
 
-def _decomposed(scope: Scope, drafter: Drafter) -> Iterator[tuple[Site, Provenance]]:
+def _decomposed(scope: Scope, drafter: Drafter, selection: Selection) -> Iterator[tuple[Site, Provenance]]:
     """Yield the sites that still are what their provenance says."""
     for record in records(scope):
+        if record.site is None and not selection.reaches(scope.nodes[record.root].name, scope.path):
+            continue
         if record.site is None:
             reason = f"was decomposed by onnxact, but changed since: {record.reason}"
             drafter.skips.append(Skip(scope.path, scope.nodes[record.root].name, reason))

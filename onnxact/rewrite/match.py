@@ -89,6 +89,8 @@ def _reference(scope: Scope, attribute: str) -> Reference:
 
 def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[str]) -> Iterator[Match]:
     """Yield the ways in which the node at `index` is `expr`."""
+    if scope.opset < _BROADCASTS_BY_ATTRIBUTE and expr.op in _BINARY:
+        return
     node = scope.nodes[index]
     if expr.op in ("Mul", "Div") and node.op_type in ("Mul", "Div") and not node.domain:
         factors = list(_factors(expr))
@@ -158,9 +160,10 @@ def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
     stated = {attribute.name: attribute for attribute in node.attribute}
     inputs = iter(node.input)
     operands: list[Any] = []
+    wide = expr.op == "Clip" and bool(node.output) and scope.dtype(node.output[0]) == "float64"
     for name in PRIMITIVES[expr.op].operands[: len(expr.args)]:
         if name in defaults or name in stated:
-            operands.append(_attribute(scope, expr.op, name, stated.get(name), defaults.get(name)))
+            operands.append(_attribute(scope, expr.op, name, stated.get(name), defaults.get(name), wide=wide))
         else:
             value = next(inputs, "")
             operands.append(_Input(value) if value else _omitted(expr.op, name))
@@ -169,21 +172,26 @@ def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
     return operands
 
 
-def _attribute(scope: Scope, op: str, name: str, stated: AttributeProto | None, default: Any) -> Bound | None:
+def _attribute(
+    scope: Scope, op: str, name: str, stated: AttributeProto | None, default: Any, *, wide: bool
+) -> Bound | None:
     if stated is not None and stated.ref_attr_name:
         return _reference(scope, stated.ref_attr_name)
     value = default if stated is None else _stated(stated)
     if isinstance(value, bytes):
         return value.decode()
-    if op == "Clip" and (value is None or abs(value) >= _UNBOUNDED):
+    if op == "Clip" and (value is None or (abs(value) >= _UNBOUNDED and not wide)):
         return _omitted(op, name)
     return value if isinstance(value, float) else None
 
 
 def _stated(attribute: AttributeProto) -> Any:
-    if attribute.type == AttributeProto.STRING:
+    kind = attribute.type
+    if kind == AttributeProto.UNDEFINED:  # IR version 1 has no types of attributes
+        kind = AttributeProto.FLOAT if attribute.HasField("f") else AttributeProto.STRING
+    if kind == AttributeProto.STRING:
         return attribute.s
-    return attribute.f if attribute.type == AttributeProto.FLOAT else None
+    return attribute.f if kind == AttributeProto.FLOAT else None
 
 
 def _omitted(op: str, name: str) -> float | None:

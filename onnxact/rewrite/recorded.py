@@ -6,14 +6,16 @@ Max(x, 0.2 x), recorded as LeakyRelu(alpha = 0.2) in the form mul-max   ->   a s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import NamedTuple
 
-from onnxact.activation.catalog import Form
+from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Form
+from onnxact.activation.expr import Call
 from onnxact.activation.forms import find_activation, find_form
 from onnxact.errors import UsageError
 from onnxact.model import provenance
 from onnxact.model.provenance import Provenance
-from onnxact.model.view import Scope
+from onnxact.model.view import Scope, View
 from onnxact.rewrite.find import Pattern, site_of
 from onnxact.rewrite.match import matches, op_parameters
 from onnxact.rewrite.site import Site
@@ -30,10 +32,37 @@ class Record(NamedTuple):
 
 def records(scope: Scope) -> Iterator[Record]:
     """Yield every node of a scope that says what it was."""
-    for index, node in enumerate(scope.nodes):
+    for index, op in enumerate(scope.op_types):
+        if op not in _roots():
+            continue
+        node = scope.nodes[index]
         before = provenance.read(node) if node.metadata_props else None
         if before is not None:
             yield Record(index, before, *_as_recorded(scope, index, before))
+
+
+def recorded_sites(view: View) -> dict[tuple[str, int], Site]:
+    """Return (scope path, node index) -> the decomposed site that the node belongs to."""
+    return {
+        (scope.path, index): record.site
+        for scope in view.scopes
+        for record in records(scope)
+        if record.site is not None
+        for index in record.site.nodes
+    }
+
+
+def part_of(site: Site) -> str:
+    """Return the reason to leave a node of a decomposed site alone."""
+    return f"is part of a {site.activation} that was decomposed before; fuse it first"
+
+
+@cache
+def _roots() -> frozenset[str]:
+    """Return the ops that the last node of a form of several nodes can be; Relu alone never ends one."""
+    written = [form.expr for row in ACTIVATIONS.values() for form in row.forms.values()]
+    written += [expr for rows in REWRITES.values() for expr in rows.values()]
+    return frozenset(expr.op for expr in written if isinstance(expr, Call)) - {"Relu"}
 
 
 def form_of(before: Provenance) -> Form:
@@ -63,5 +92,5 @@ def _as_recorded(scope: Scope, index: int, before: Provenance) -> tuple[Site | N
         site, why = site_of(scope, pattern, index, match, bound, recorded=True)
         if site is not None:
             return site, ""
-        reason = why or reason
+        reason = why.reason or reason
     return None, reason

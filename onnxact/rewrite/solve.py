@@ -2,9 +2,10 @@
 
     (1 + alpha) / 2 = 0.505, (1 - alpha) / 2 = 0.495  ->  alpha, if one float32 number alone gives these bits
 
-Constants are compared by their bits in the tensor's dtype. Every constant of a form is a monotone function of its one
-parameter, so the parameters that round to given bits are an interval, found by bisection over the ordered float32
-numbers; where it holds more than one number the constants do not determine the parameter, and that is the answer.
+Constants are compared by value in the tensor's dtype: by their bits, but for the sign of a zero. Every constant of a
+form is a monotone function of its one parameter, so the parameters that round to given bits are an interval, found by
+bisection over the ordered float32 numbers; where it holds more than one number the constants do not determine the
+parameter, and that is the answer.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def _miss(expr: Expr, bound: Bound, values: Mapping[str, Any]) -> _Miss | None:
     if not isinstance(bound, Tensor):
         bound = Tensor("", np.asarray(bound, np.float32))
     wanted, actual = _in_dtype(expected, bound.value), bound.value
-    if actual.size and np.all(wanted == actual):
+    if np.all(wanted == actual) and (actual.size or wanted.shape == actual.shape):
         return None
     wide, exact = np.asarray(actual, np.float64), np.asarray(wanted, np.float64)
     with np.errstate(all="ignore"):

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, helper
 
 from onnxact.activation.catalog import Activation, Form
 from onnxact.activation.expr import text
@@ -23,7 +25,8 @@ from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, choose, obstacle, unavailable
 from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
 from onnxact.rewrite.draft import Draft, Drafter
-from onnxact.rewrite.find import find
+from onnxact.rewrite.find import Found, find
+from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Bound, Kind, Parameters, Site, Tensor, known
 
@@ -53,6 +56,7 @@ def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = Fal
     if unknown:
         listed = ", ".join(names) or "none"
         raise UsageError(f"{activation.spelled} has no parameter {unknown[0]!r}; its parameters: {listed}")
+    parameters = {name: _as_slopes(value) for name, value in parameters.items()}
     full = {param.name: parameters.get(param.name, param.default) for param in activation.params}
     for name, value in parameters.items():
         _check_value(activation, name, value)
@@ -63,6 +67,14 @@ def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = Fal
     numbers = {name: float(value) for name, value in full.items() if isinstance(value, (float, int, np.number))}
     _check_domain(activation, numbers)
     return Target(activation, full, per_channel, channel_axis)
+
+
+def _as_slopes(value: Any) -> Slopes:
+    """Return a number as a float, anything else that NumPy takes as an array, a mapping with arrays."""
+    if isinstance(value, Mapping):
+        return {name: np.asarray(array) for name, array in value.items()}
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 and array.dtype.kind in "fiu" else array
 
 
 def _has_tensor(activation: Activation) -> bool:
@@ -105,14 +117,18 @@ def plan(
     found = find(view)
     quantised = any("QuantizeLinear" in scope.op_types for scope in view.scopes)
     swapper = _Swapper(to, drafter)
+    recorded = recorded_sites(view)
     for site in found.sites:
         if site.activation != wanted or not selection.takes(site):
             continue
-        if quantised and not allow_no_effect and (reason := _clipped(site)):
+        reason = _inside(site, recorded, found, selection) if recorded or found.refused else ""
+        if not reason and quantised and not allow_no_effect:
+            reason = _clipped(site, to)
+        if reason:
             drafter.skip(site, reason)
         else:
             swapper.swap(site)
-    drafter.skips.extend(skip for skip in found.like([wanted]) if selection.reaches(skip.node, skip.scope))
+    drafter.skips.extend(found.like([wanted], selection))
     return drafter.finish()
 
 
@@ -175,14 +191,23 @@ def _unfit(site: Site, to: Target) -> str:
     return ""
 
 
-def _clipped(site: Site) -> str:
+def _inside(site: Site, recorded: Mapping[tuple[str, int], Site], found: Found, selection: Selection) -> str:
+    """Return why a site stays as a part of another activation; what is included by name is swapped all the same."""
+    place = (site.scope.path, site.root)
+    owner = recorded.get(place)
+    if owner is not None and owner.root != site.root:
+        return part_of(owner)
+    return "" if selection.include or site.inner else found.refused.get(place, "")
+
+
+def _clipped(site: Site, to: Target) -> str:
     """Return why a swap would change nothing: all that follows is a quantiser whose lowest number is zero."""
     readers = site.scope.readers.get(site.output, [])
-    if site.activation not in ("relu", "relu6") or not readers or OUTSIDE in readers:
+    if site.activation != "relu" or not readers or OUTSIDE in readers or not _alike_above_zero(to):
         return ""
     for index in readers:
         node = site.scope.nodes[index]
-        point = site.scope.constant(node.input[2]) if len(node.input) > 2 else np.zeros(1, np.uint8)
+        point = site.scope.constant(node.input[2]) if len(node.input) > 2 else _default_zero_point(node)
         if node.op_type != "QuantizeLinear" or plain(node.domain) or point is None or point.dtype.kind not in "iu":
             return ""
         if np.any(point != np.iinfo(point.dtype).min):
@@ -192,6 +217,28 @@ def _clipped(site: Site) -> str:
         f"{name} behind it clips at zero, so that the swap would have no effect; "
         "change the quantiser first, or give --allow-no-effect"
     )
+
+
+def _default_zero_point(node: NodeProto) -> NDArray[Any]:
+    """Return the zero point of a QuantizeLinear that is given none: 0 of its output type (uint8 unless it says)."""
+    stated = next((a.i for a in node.attribute if a.name == "output_dtype"), 0) or TensorProto.UINT8
+    return np.zeros(1, helper.tensor_dtype_to_np_dtype(stated))
+
+
+def _alike_above_zero(to: Target) -> bool:
+    """Tell whether a quantiser that clips at zero makes the new activation and Relu the same."""
+    x = np.concatenate([-np.geomspace(1e-3, 1e3, 50), np.zeros(1), np.geomspace(1e-3, 1e3, 50)])
+    names, ends = list(to.parameters), [_ends(value) for value in to.parameters.values()]
+    with np.errstate(all="ignore"):
+        outputs = [to.activation.reference(x, **dict(zip(names, some, strict=True))) for some in product(*ends)]
+    return all(np.array_equal(np.maximum(output, 0), np.maximum(x, 0)) for output in outputs)
+
+
+def _ends(value: Slopes) -> list[float]:
+    """Return the smallest and the largest number of a parameter."""
+    arrays = list(value.values()) if isinstance(value, Mapping) else [np.asarray(value)]
+    numbers = [float(end(array)) for array in arrays if array.size for end in (np.min, np.max)]
+    return [min(numbers), max(numbers)] if numbers else [0.0]
 
 
 def _same(mine: Parameters, wanted: Parameters) -> bool:
@@ -243,6 +290,9 @@ def _slope(site: Site, value: Slopes, to: Target) -> Bound | str:
 def _laid_out(site: Site, array: NDArray[Any], shape: Shape, to: Target) -> NDArray[Any] | str:
     """Return slopes that broadcast to `shape`: [C] along the channel axis becomes [C, 1, 1, ...]."""
     if array.ndim > 1:
+        open_axes = [axis for axis, size in enumerate(reversed(shape), 1) if not isinstance(size, int)]
+        if any(axis <= array.ndim and array.shape[-axis] != 1 for axis in open_axes):
+            return f"the dimensions {list(shape)} of {site.input!r} are not known where the slopes have some"
         _require_fit(site, array.shape, shape)
         return array
     axis = to.channel_axis if to.channel_axis >= 0 else len(shape) + to.channel_axis
