@@ -27,6 +27,7 @@ from onnxact.rewrite import reference
 from onnxact.rewrite import swap as _swap
 from onnxact.rewrite.draft import Change, Draft
 from onnxact.rewrite.find import find
+from onnxact.rewrite.recorded import recorded_sites
 from onnxact.rewrite.select import Selection
 from onnxact.rewrite.site import Site
 from onnxact.rewrite.swap import Slopes
@@ -320,7 +321,12 @@ def inspect(model: Model) -> Inspection:
     source = open_source(model)
     view = View(source.proto, source.folder)
     found = find(view)
-    return Inspection(tuple(found.sites), tuple(found.skips), op_counts(view), str(source.path or ""))
+    recorded = recorded_sites(view)
+    sites = [site for site in found.sites if (site.scope.path, site.root) not in recorded]
+    sites += dict.fromkeys(recorded.values())
+    order = {scope.path: number for number, scope in enumerate(view.scopes)}
+    sites.sort(key=lambda site: (order[site.scope.path], site.root))
+    return Inspection(tuple(sites), tuple(found.skips), op_counts(view), str(source.path or ""))
 
 
 def swap(

@@ -15,7 +15,7 @@ import onnx
 from google.protobuf import json_format, text_format
 from google.protobuf.message import DecodeError, EncodeError
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, numpy_helper, parser
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper, parser, printer
 from onnx.parser import ParseError
 
 from onnxact.errors import FileConflictError, ModelError
@@ -307,13 +307,25 @@ def _copies(model: ModelProto, origin: Path, path: Path, *, force: bool) -> dict
     return copies
 
 
+def _as_text(model: ModelProto, suffix: str) -> str:
+    """Return ONNX's own text for .onnxtxt where it says everything, else protobuf's text format; `load` reads both."""
+    if suffix in (".onnxtxt", ".onnxtext"):
+        text: str = printer.to_text(model)
+        try:
+            if parser.parse_model(text) == model:
+                return text
+        except ParseError:
+            pass
+    return str(text_format.MessageToString(model))
+
+
 def _serialized(model: ModelProto, path: Path) -> bytes:
     suffix = path.suffix.lower()
     try:
         if suffix == ".json":
             return str(json_format.MessageToJson(model, preserving_proto_field_name=True)).encode()
         if suffix in _TEXT_SUFFIXES:
-            return str(text_format.MessageToString(model)).encode()
+            return _as_text(model, suffix).encode()
         return bytes(model.SerializeToString())
     except (EncodeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be written as one file: {error}; over 2 GB needs external data") from error

@@ -87,7 +87,7 @@ def test_every_verb_refuses_what_is_no_file(folder: Path, verb: tuple[str, ...])
 
 @pytest.mark.parametrize("pair", [("net.onnx", "missing.onnx"), ("missing.onnx", "net.onnx"), ("net.onnx", ".")])
 def test_check_refuses_what_is_no_model(folder: Path, pair: tuple[str, str]) -> None:
-    refuses(folder, 5, "missing.onnx" if "missing.onnx" in pair else ". is a", "check", *pair)
+    refuses(folder, 5, "missing.onnx" if "missing.onnx" in pair else "is a directory", "check", *pair)
 
 
 def test_truncated_at_many_lengths(folder: Path) -> None:
