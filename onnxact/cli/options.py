@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from onnxact.errors import UsageError
 
@@ -157,6 +158,9 @@ def spread(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    for stated in getattr(annotation, "__metadata__", ()):
+        if isinstance(stated, OptionInfo) and not stated.param_decls:
+            stated.param_decls = (f"--{name.replace('_', '-')}",)  # typer 0.27 takes metavar FORM for the name of form
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 

@@ -40,8 +40,8 @@ def _corpus() -> list[Path]:
     return [CORPUS / row["file"] for row in rows if row["ort_run"] == "ok"]
 
 
-def _judge(result: onnxact.Result) -> None:
-    verdict = result.check(providers=["cuda"])
+def _judge(result: onnxact.Result, path: Path) -> None:
+    verdict = result.check(providers=["cuda"], folder=path.parent)
     assert verdict.outcome != "different", "\n".join(verdict.summary())
     placed = [dict(run.placement) for run in verdict.runs if run.provider == "cuda" and run.after == "ran"]
     assert placed
@@ -53,7 +53,7 @@ def test_own_models_are_equivalent_on_cuda(path: Path) -> None:
     model = load(path)
     for result in (onnxact.swap_relu(model, alpha=0.2), onnxact.decompose(model, activations=["leaky-relu", "prelu"])):
         if result.changed:
-            _judge(result)
+            _judge(result, path)
 
 
 @pytest.mark.parametrize("path", _corpus(), ids=lambda path: path.stem)
@@ -61,4 +61,4 @@ def test_corpus_models_are_not_different_on_cuda(path: Path) -> None:
     model = load(path)
     for result in (onnxact.swap_relu(model, alpha=0.2), onnxact.decompose(model)):
         if result.changed:
-            _judge(result)
+            _judge(result, path)
