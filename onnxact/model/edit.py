@@ -100,7 +100,8 @@ def apply(view: View, plan: Plan) -> None:
 
 def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant]) -> None:
     graph = scope.graph
-    order = [2 * index for index in range(len(scope.nodes))]
+    count = len(scope.nodes)
+    order = [2 * index for index in range(count)]
     for constant in constants:
         if constant.before is None and isinstance(graph, GraphProto):
             graph.initializer.append(numpy_helper.from_array(constant.value, constant.name))
@@ -115,7 +116,8 @@ def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant
             _declare_types(scope, edit)
         _replace(scope.nodes[edit.root], edit)
     _remove(scope, edits, order)
-    _arrange(graph, order, kept=sum(position < GONE for position in order))
+    if len(order) > count or GONE in order:
+        _arrange(graph, order, kept=sum(position < GONE for position in order))
 
 
 GONE = 2**62

@@ -34,6 +34,8 @@ _OTHER_FILES = {
     b"{": "JSON; name it .json if it is a model in protobuf's JSON format",
 }
 """How files begin that people take for models, or get in their place."""
+_EXTERNAL_KEY = b"location"
+"""What the bytes of every model with external data contain: the key under which a tensor names its file."""
 _TEXT_SUFFIXES = {".onnxtxt", ".onnxtext", ".textproto", ".prototxt", ".pbtxt", ".json"}
 
 
@@ -50,7 +52,7 @@ def load(path: Path) -> ModelProto:
     model, content = _parse(path)
     if not model.HasField("graph") or not (model.graph.node or model.graph.output or model.graph.input):
         raise ModelError(f"{path}: holds no ONNX graph; is it an ONNX model?")
-    if b"location" in content:  # the key that every external tensor has
+    if _EXTERNAL_KEY in content:
         check_external(model, path.parent, path)
     return model
 
@@ -285,7 +287,8 @@ def save(model: ModelProto, path: Path, *, origin: Path | None = None, force: bo
     """
     content = _serialized(model, path)
     try:
-        copies = _copies(model, origin, path, force=force) if origin is not None else {}
+        outside = origin if _EXTERNAL_KEY in content else None
+        copies = {} if outside is None else _copies(model, outside, path, force=force)
         target = path.resolve() if path.is_symlink() else path
         atomic.write_all({**{to: atomic.copied(source) for to, source in copies.items()}, target: atomic.put(content)})
     except (OSError, RuntimeError) as error:

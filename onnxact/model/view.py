@@ -334,7 +334,7 @@ class Scope:
 
         As the model declares it; with `infer`, as onnx.shape_inference finds it where the model says nothing.
         """
-        scope = self.owner(name) or self
+        scope = self if self.parent is None else self.owner(name) or self
         if name in scope.initializers:
             return tuple(scope.initializers[name].dims)
         shape = _shape_of(scope.declared.get(name))
