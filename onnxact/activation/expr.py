@@ -9,7 +9,7 @@ is ordinary Python; the operators build a tree of frozen, hashable nodes. Compar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 
@@ -88,6 +88,14 @@ class Call(Expr):
 
     op: str
     args: tuple[Expr, ...]
+    _hash: int = field(init=False, repr=False, compare=False)
+    """Worked out once: terms are looked up far more often than they are made."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.op, self.args)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 Operand = Expr | float | int | str
