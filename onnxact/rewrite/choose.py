@@ -122,11 +122,18 @@ def unavailable(op: str, dtype: str, opset: int) -> str:
     return "" if schema.admits(op, dtype, opset) else f"{op} does not take {dtype} at opset {opset}"
 
 
+_MAY_BE_INFINITE = {"min", "max", "threshold"}
+"""Parameters that are bounds; the others are factors."""
+
+
 def obstacle(form: Form, bound: Parameters, setting: Setting) -> str:
     """Return why a form whose ops are all admitted still cannot be written; empty where it can."""
     if not form.emitted:
         return "numerically inferior: it is recognised, never written"
     values = known(bound)
+    for name, value in (values or {}).items():
+        if name not in _MAY_BE_INFINITE and not np.all(np.isfinite(np.asarray(value, np.float64))):
+            return f"{name} is not finite, and its product with 0 is NaN"
     if parameters(form.when) and values is None:
         return f"holds when {text(form.when)}, and the parameter is not a constant"
     if values is not None and not holds(form.when, values):

@@ -141,3 +141,12 @@ def test_onnx_text_stays_onnx_text(tmp_path: object) -> None:
     path.write_text(onnx.printer.to_text(net("y = Relu(x)")))
     written = onnxact.swap_relu(path, alpha=0.25).model
     assert onnx.parser.parse_model(Path(written).read_text()).graph.node[0].op_type == "LeakyRelu"
+
+
+@pytest.mark.parametrize("alpha", [float("inf"), float("-inf"), float("nan")])
+def test_a_slope_that_is_not_finite_has_no_form(alpha: float) -> None:
+    model = net("y = LeakyRelu<alpha = 2.0>(x)")
+    model.graph.node[0].attribute[0].f = alpha
+    result = onnxact.decompose(model)
+    assert not result.sites
+    assert ("is not" if np.isnan(alpha) else "not finite") in result.skipped[0].reason
