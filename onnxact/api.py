@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.activation.forms import find_activation
 from onnxact.errors import ModelError, UsageError
 from onnxact.interop import FileSource, Source, open_source
-from onnxact.model import files
+from onnxact.model import collection, files
 from onnxact.model.edit import Skip, apply
 from onnxact.model.view import View
 from onnxact.rewrite import decompose as _decompose
@@ -80,11 +81,11 @@ class Result:
     verb: str
     model: Model
     proto: ModelProto = field(repr=False)
-    ops_before: Mapping[str, int]
     input: str
     output: str
     _draft: Draft = field(repr=False)
     _source: Source = field(repr=False)
+    _op_types: Sequence[Sequence[str]] = field(repr=False)
 
     @property
     def changed(self) -> bool:
@@ -100,6 +101,11 @@ class Result:
     def skipped(self) -> tuple[Skip, ...]:
         """The sites that were left alone although they look as if they should not have been, with the reason."""
         return self._draft.plan.skips
+
+    @property
+    def ops_before(self) -> Counter[str]:
+        """Op type -> number of nodes in all scopes of the model as it was."""
+        return Counter(chain.from_iterable(self._op_types))
 
     @property
     def ops_after(self) -> Counter[str]:
@@ -142,7 +148,7 @@ class Result:
         if self.verb.startswith("swap"):
             view = View(original, source.folder)
             plan = reference.plan(view, self.sites)
-            if len(plan.edits) < len(self.sites):
+            if plan.roots < len(self.sites):
                 return _no_reference(plan.skips)
             apply(view, plan)
         options.setdefault("folder", source.folder)
@@ -170,10 +176,7 @@ def skip_json(skip: Skip) -> dict[str, str]:
 
 def op_counts(view: View) -> Counter[str]:
     """Return op type -> number of nodes in all scopes."""
-    counts: Counter[str] = Counter()
-    for scope in view.scopes:
-        counts.update(scope.op_types)
-    return counts
+    return Counter(chain.from_iterable(scope.op_types for scope in view.scopes))
 
 
 @dataclass(frozen=True)
@@ -216,16 +219,16 @@ class Rewrite:
     what: str
     plan: Callable[[View], Draft]
 
+    @collection.paused()
     def run(self, source: Source, target: Path | None) -> Result:
         """Plan and apply on the source, and write nothing."""
         view = View(source.proto, source.folder)
         draft = self.plan(view)
-        before = op_counts(view)
         model = source.rewritten(view, draft.plan) if draft.plan.edits else None
-        proto = (
-            source.proto if source.path is not None or isinstance(model, ModelProto) else _applied(source, view, draft)
-        )
-        return Result(self.verb, model, proto, before, str(source.path or ""), str(target or ""), draft, source)
+        edited = source.path is not None or isinstance(model, ModelProto)
+        proto = source.proto if edited else _applied(source, view, draft)
+        op_types = [scope.op_types for scope in view.scopes]
+        return Result(self.verb, model, proto, str(source.path or ""), str(target or ""), draft, source, op_types)
 
 
 def _applied(source: Source, view: View, draft: Draft) -> ModelProto:
@@ -235,6 +238,7 @@ def _applied(source: Source, view: View, draft: Draft) -> ModelProto:
     return source.proto
 
 
+@collection.paused()
 def run(rewrite: Rewrite, model: Model, writing: Writing) -> Result:
     """Carry out a rewrite on a model of any kind, and write the file if it is one."""
     source = open_source(model)

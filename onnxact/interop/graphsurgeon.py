@@ -146,7 +146,7 @@ class _Rewriting:
 
     def _nodes(self, graph: Any, scope: Scope, tensors: _Tensors) -> Iterator[Any]:
         first = _first_node(graph, scope)
-        edits = {edit.root: edit for edit in self._edits.get(scope.path, ())}
+        edits = {root: edit for edit in self._edits.get(scope.path, ()) for root in edit.roots}
         removed = _removed(scope, edits.values())
         added = self._add_constants(scope, tensors, first)
         for index, node in enumerate(graph.nodes, first):
@@ -217,8 +217,8 @@ def _replacement(edit: Edit, root: Any, graph: Any, tensors: _Tensors) -> Iterat
     output = tensors.of(root.outputs)[0]
     for new in edit.new:
         inputs = tensors.named(new.inputs or ())
-        outputs = [tensors.add(_variable(name, output, new.makes)) for name in new.outputs]
-        yield gs.Node(new.op, new.name, _attributes(new, graph), inputs, outputs)
+        made = tensors.add(_variable(new.output, output, new.makes))
+        yield gs.Node(new.op, new.output, _attributes(new, graph), inputs, [made])
     new = edit.replacement
     inputs = tensors.of(root.inputs) if new.inputs is None else tensors.named(new.inputs)
     yield _node(root, new.op, _attributes(new, graph), inputs, tensors)

@@ -8,8 +8,10 @@ output, doc string and metadata; only its op, inputs and attributes change. New 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +22,7 @@ from onnxact.model.provenance import KEY
 from onnxact.model.view import Scope, View
 
 AttributeValue = float | int | str
+Attribute = tuple[str, AttributeValue] | AttributeProto
 Makes = Literal["value", "truth", "parameter"]
 
 
@@ -31,12 +34,48 @@ class NewNode(NamedTuple):
 
     op: str
     inputs: tuple[str, ...] | None
-    outputs: tuple[str, ...] = ()
-    name: str = ""
-    attributes: Sequence[tuple[str, AttributeValue] | AttributeProto] = ()
+    output: str
+    attributes: Sequence[Attribute]
+    makes: Makes
+
+
+class BodyNode(NamedTuple):
+    """A node before its values have names: `inputs` are positions among the names of an edit; None: as they were."""
+
+    op: str
+    inputs: tuple[int, ...] | None
+    attributes: Sequence[Attribute] = ()
     makes: Makes = "value"
     """What its output is: a value with the type of the site's output, a truth value of that shape, or something made
     from parameters alone, with that element type and a shape of its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """Nodes that all like edits write: the last in place of the site's root, the others before it.
+
+    The outputs of those others are the names from position `first` on, in order. Max(x, 0.2 x), names (0.2, x, y_mul):
+
+        Body((BodyNode("Mul", (0, 1)), BodyNode("Max", (1, 2))), first=2)
+    """
+
+    nodes: tuple[BodyNode, ...]
+    first: int
+
+    @cached_property
+    def new(self) -> tuple[BodyNode, ...]:
+        """What stands before the site's root."""
+        return self.nodes[:-1]
+
+    @cached_property
+    def last(self) -> BodyNode:
+        """What the site's root becomes."""
+        return self.nodes[-1]
+
+    @cached_property
+    def patterns(self) -> tuple[NodeProto, ...]:
+        """The op and the attributes of each node, to be merged into the nodes of every edit."""
+        return tuple(map(_pattern, self.nodes))
 
 
 class NewConstant(NamedTuple):
@@ -53,15 +92,33 @@ class NewConstant(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """The replacement of one site's nodes; indices count the nodes of the scope before anything is applied."""
+    """The replacement of a site's nodes; indices count the nodes of the scope before anything is applied.
+
+    `names`: of the values that the body reads and of those that its new nodes make, which are named like them.
+    Sites whose roots become the same node, and keep their inputs, share an edit: then there are several `roots`.
+    """
 
     scope: str
-    root: int
-    replacement: NewNode
-    new: tuple[NewNode, ...] = ()
+    roots: Sequence[int]
+    body: Body
+    names: Sequence[str] = ()
     removed: tuple[int, ...] = ()
     dead_constants: tuple[str, ...] = ()
     provenance: str | None = None
+
+    @property
+    def new(self) -> tuple[NewNode, ...]:
+        """The nodes that stand before the replaced one."""
+        return tuple(map(self._named, self.body.new, self.names[self.body.first :]))
+
+    @property
+    def replacement(self) -> NewNode:
+        """What the replaced node becomes; its output and name stay."""
+        return self._named(self.body.last, "")
+
+    def _named(self, node: BodyNode, output: str) -> NewNode:
+        inputs = None if node.inputs is None else tuple(self.names[position] for position in node.inputs)
+        return NewNode(node.op, inputs, output, node.attributes, node.makes)
 
 
 @dataclass(frozen=True)
@@ -81,15 +138,20 @@ class Plan:
     skips: tuple[Skip, ...] = ()
     constants: tuple[NewConstant, ...] = ()
 
+    @property
+    def roots(self) -> int:
+        """How many sites are replaced."""
+        return sum(len(edit.roots) for edit in self.edits)
+
 
 def apply(view: View, plan: Plan) -> None:
     """Carry out `plan` on the view's model, for which it was made. Nothing that no edit names changes a byte.
 
     The view no longer describes the model afterwards.
     """
-    edits: dict[str, list[Edit]] = {}
+    edits: dict[str, list[Edit]] = defaultdict(list)
     for edit in plan.edits:
-        edits.setdefault(edit.scope, []).append(edit)
+        edits[edit.scope].append(edit)
     constants: dict[str, list[NewConstant]] = {}
     for constant in plan.constants:
         constants.setdefault(constant.scope, []).append(constant)
@@ -100,7 +162,7 @@ def apply(view: View, plan: Plan) -> None:
 
 def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant]) -> None:
     graph = scope.graph
-    count = len(scope.nodes)
+    nodes, count = scope.nodes, len(scope.nodes)
     order = [2 * index for index in range(count)]
     for constant in constants:
         if constant.before is None and isinstance(graph, GraphProto):
@@ -109,12 +171,11 @@ def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant
             _add_constant_node(graph, constant)
             order.append(2 * (constant.before or 0) - 1)
     for edit in edits:
-        for new in edit.new:
-            _write(graph.node.add(output=new.outputs, name=new.name), new)
-            order.append(2 * edit.root - 1)
-        if edit.new:
+        if new := edit.body.new:
+            _write(graph, edit)
+            order.extend([2 * edit.roots[0] - 1] * len(new))
             _declare_types(scope, edit)
-        _replace(scope.nodes[edit.root], edit)
+        _replace([nodes[root] for root in edit.roots], edit)
     _remove(scope, edits, order)
     if len(order) > count or GONE in order:
         _arrange(graph, order, kept=sum(position < GONE for position in order))
@@ -147,44 +208,59 @@ def _arrange(graph: GraphProto | FunctionProto, order: list[int], kept: int) -> 
     del graph.node[kept:]
 
 
-def _write(node: NodeProto, new: NewNode) -> None:
-    node.op_type = new.op
-    node.input.extend(new.inputs or ())
-    _add_attributes(node, new.attributes)
-
-
-def _replace(node: NodeProto, edit: Edit) -> None:
-    new = edit.replacement
-    node.op_type = new.op
-    if new.inputs is not None and tuple(node.input) != new.inputs:
-        del node.input[:]
-        node.input.extend(new.inputs)
-    if node.attribute:
-        del node.attribute[:]
-    _add_attributes(node, new.attributes)
-    if edit.provenance or (edit.provenance is not None and node.metadata_props):
-        _set_provenance(node, edit.provenance)
-
-
-def _add_attributes(node: NodeProto, attributes: Sequence[tuple[str, AttributeValue] | AttributeProto]) -> None:
-    for attribute in attributes:
-        if isinstance(attribute, AttributeProto):
-            node.attribute.append(attribute)
-        elif isinstance(attribute[1], float):
-            node.attribute.add(name=attribute[0], f=attribute[1], type=AttributeProto.FLOAT)
+def _write(graph: GraphProto | FunctionProto, edit: Edit) -> None:
+    """Append the new nodes. Setting field by field, string by string, is what protobuf does fastest."""
+    names, nodes, body = edit.names, graph.node, edit.body
+    for (op, inputs, attributes, _), pattern, name in zip(body.new, body.patterns, names[body.first :], strict=False):
+        node = nodes.add()
+        if attributes:
+            node.MergeFrom(pattern)
         else:
-            node.attribute.append(helper.make_attribute(*attribute))
+            node.op_type = op
+        node.name = name
+        node.output.append(name)
+        operands = node.input
+        for position in inputs or ():
+            operands.append(names[position])
+
+
+def _replace(nodes: Iterable[NodeProto], edit: Edit) -> None:
+    inputs, pattern, provenance = edit.body.last.inputs, edit.body.patterns[-1], edit.provenance
+    for node in nodes:
+        if inputs is not None:
+            operands = node.input
+            del operands[:]
+            for position in inputs:
+                operands.append(edit.names[position])
+        node.ClearField("attribute")
+        node.MergeFrom(pattern)
+        if provenance is not None and (provenance or node.metadata_props):
+            _set_provenance(node, provenance)
+
+
+def _pattern(node: BodyNode) -> NodeProto:
+    pattern = NodeProto(op_type=node.op)
+    for attribute in node.attributes:
+        if isinstance(attribute, AttributeProto):
+            pattern.attribute.append(attribute)
+        elif isinstance(attribute[1], float):
+            pattern.attribute.add(name=attribute[0], f=attribute[1], type=AttributeProto.FLOAT)
+        else:
+            pattern.attribute.append(helper.make_attribute(*attribute))
+    return pattern
 
 
 def _set_provenance(node: NodeProto, text: str) -> None:
-    stated = [entry for entry in node.metadata_props if entry.key == KEY]
+    stated = [entry for entry in entries if entry.key == KEY] if (entries := node.metadata_props) else ()
     for entry in stated:
         if text:
             entry.value = text
         else:
-            node.metadata_props.remove(entry)
+            entries.remove(entry)
     if text and not stated:
-        node.metadata_props.add(key=KEY, value=text)
+        entry = entries.add()
+        entry.key = KEY
+        entry.value = text
 
 
 def _add_constant_node(graph: GraphProto | FunctionProto, constant: NewConstant) -> None:
@@ -198,12 +274,12 @@ def _add_constant_node(graph: GraphProto | FunctionProto, constant: NewConstant)
 
 def _declare_types(scope: Scope, edit: Edit) -> None:
     """Give new values the type that the model states for the site's output, where it states one."""
-    output = scope.nodes[edit.root].output[0]
+    output = scope.nodes[edit.roots[0]].output[0]
     declared = scope.declared.get(output)
     if declared is None:
         return
     for new in edit.new:
-        entry = scope.graph.value_info.add(name=new.outputs[0])
+        entry = scope.graph.value_info.add(name=new.output)
         entry.type.CopyFrom(declared)
         if new.makes == "truth":
             entry.type.tensor_type.elem_type = TensorProto.BOOL

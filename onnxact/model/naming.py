@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onnxact.model.view import View
 
 
@@ -15,15 +17,26 @@ class Names:
 
     def fresh(self, wish: str) -> str:
         """Return `wish`, or `wish_2`, `wish_3`, ... where it is taken."""
-        taken = self._taken
-        if taken is None:
-            taken = self._taken = set(self._view.names)
+        return self.fresh_all(wish, ("",))[0]
+
+    def fresh_all(self, stem: str, endings: Iterable[str]) -> list[str]:
+        """Return one fresh name, `stem + ending` where that is free, for each ending."""
+        if self._taken is None:
+            self._taken = set(self._view.names)
+        taken, found = self._taken, []
+        for ending in endings:
+            name = stem + ending
+            if name in taken:
+                name = self._numbered(name, taken)
+            taken.add(name)
+            found.append(name)
+        return found
+
+    def _numbered(self, wish: str, taken: set[str]) -> str:
+        number = self._next.get(wish, 1)
         name = wish
-        if name in taken:
-            number = self._next.get(wish, 1)
-            while name in taken:
-                number += 1
-                name = f"{wish}_{number}"
-            self._next[wish] = number
-        taken.add(name)
+        while name in taken:
+            number += 1
+            name = f"{wish}_{number}"
+        self._next[wish] = number
         return name

@@ -42,6 +42,14 @@ def schema(op: str, opset: int, domain: str = "") -> defs.OpSchema | None:
 
 
 @cache
+def may_hold_bodies(op: str) -> bool:
+    """Tell whether nodes of an op can have subgraphs. Of ONNX's own ops few do; of an op that it has not, any may."""
+    found = schema(op, LATEST_OPSET)
+    bodies = (defs.OpSchema.AttrType.GRAPH, defs.OpSchema.AttrType.GRAPHS)
+    return found is None or any(attribute.type in bodies for attribute in found.attributes.values())
+
+
+@cache
 def first_opset(op: str) -> int | None:
     """Return the opset in which ONNX introduced the op, or None for an unknown one."""
     found = schema(op, LATEST_OPSET)

@@ -31,7 +31,7 @@ from onnx import (
 )
 
 from onnxact.activation.numeric import FLOATS, rounded
-from onnxact.model.schema import FLOAT_TYPES, TypeRule, plain, type_rules
+from onnxact.model.schema import FLOAT_TYPES, TypeRule, may_hold_bodies, plain, type_rules
 
 Shape = tuple[int | str | None, ...]
 OUTSIDE = -1
@@ -61,7 +61,7 @@ class Scope:
         self.parent = parent
         self.frozen = frozen
         """Why nothing may be edited here; empty where it may."""
-        self.nodes: Sequence[NodeProto] = graph.node
+        self.nodes: list[NodeProto] = list(graph.node)
         self.children: dict[tuple[int, str], Scope] = {}
         self.op_types: list[str] = []
         """The op type of every node; with its domain, `com.microsoft::FusedConv`, unless that is ONNX's own."""
@@ -234,8 +234,8 @@ class Scope:
 
     def elem_type(self, name: str) -> int:
         """Return the TensorProto element type of a value, 0 where it cannot be told."""
-        if self._only_type:
-            return self._only_type
+        if self.only_type:
+            return self.only_type
         known = self._elem_types
         trail: list[str] = []
         while (found := known.get(name)) is None:
@@ -264,7 +264,7 @@ class Scope:
         return known
 
     @cached_property
-    def _only_type(self) -> int:
+    def only_type(self) -> int:
         """The element type of every value, where there can be no other: 0 where there can."""
         if self.parent is not None or isinstance(self.graph, FunctionProto):
             return 0
@@ -369,10 +369,13 @@ class View:
         path = self._unique(path)
         scope = Scope(self, graph, path, parent, frozen)
         self.scopes.append(scope)
-        for index, node in enumerate(graph.node):
-            domain = node.domain
-            scope.op_types.append(f"{domain}::{node.op_type}" if domain and plain(domain) else node.op_type)
-            if node.attribute:
+        add = scope.op_types.append
+        for index, node in enumerate(scope.nodes):
+            op, domain = node.op_type, node.domain
+            if domain and plain(domain):
+                op = f"{domain}::{op}"
+            add(op)
+            if may_hold_bodies(op):
                 for name, subgraph in subgraphs(node):
                     inner = f"{path}/{node.name or f'{node.op_type}#{index}'}.{name}"
                     scope.children[index, name] = self._add(subgraph, inner, scope, frozen)
@@ -397,7 +400,10 @@ class View:
         found: set[str] = set(self.names_in_training)
         for scope in self.scopes:
             graph = scope.graph
-            found.update(name for node in scope.nodes for name in (node.name, *node.output, *node.input))
+            for node in scope.nodes:
+                found.add(node.name)
+                found.update(node.output)
+                found.update(node.input)
             found.update(scope.inputs, scope._read_outside(), (value.name for value in graph.value_info))
             if isinstance(graph, GraphProto):
                 found.update(tensor.name for tensor in graph.initializer)

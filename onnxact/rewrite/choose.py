@@ -17,7 +17,7 @@ from onnxact.activation.expr import TRUE, Call, Expr, ops, parameters, size, tex
 from onnxact.activation.forms import lowered
 from onnxact.activation.numeric import FLOATS, fold, holds, rounded
 from onnxact.model import schema
-from onnxact.rewrite.emit import attribute_obstacle, reference_obstacle
+from onnxact.rewrite.obstacle import attribute_obstacle, reference_obstacle
 from onnxact.rewrite.site import Parameters, known
 
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from onnx import NodeProto
 
 from onnxact.model import provenance
-from onnxact.model.edit import Edit, NewNode, Plan, Skip
+from onnxact.model.edit import Body, BodyNode, Edit, Plan, Skip
 from onnxact.model.naming import Names
 from onnxact.model.view import PASSES_CONSTANTS, Scope, View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.emit import Emitter, version_obstacle
+from onnxact.rewrite.emit import Emitter
+from onnxact.rewrite.obstacle import version_obstacle
 from onnxact.rewrite.site import Kind, Parameters, Site, plain
 
 
@@ -86,9 +87,11 @@ class Drafter:
         self.sites: list[Site] = []
         self.afters: list[After] = []
         self.skips: list[Skip] = []
-        self.recorded: set[int] = set()
-        self._ready: dict[After, NewNode] = {}
-        """What becomes the same node everywhere: one that keeps its inputs, and needs no new ones."""
+        self._losing: list[tuple[int, Site]] = []
+        """The edits, by number, that read something else than before and leave no record of what."""
+        self._obstacles: dict[After, str] = {}
+        self._shared: dict[After, list[int]] = {}
+        """The roots of the edit that like sites share."""
 
     def skip(self, site: Site, reason: str) -> None:
         """Leave a site alone."""
@@ -96,53 +99,54 @@ class Drafter:
 
     def write(self, site: Site, after: After, metadata: str | None = None) -> None:
         """Replace the site's nodes by those that compute what it becomes, or skip it where they cannot stand there."""
-        if (ready := self._ready.get(after)) is not None:
-            self._add(site, after, ready, (), metadata)
+        if (roots := self._shared.get(after)) is not None:
+            roots.append(site.root)
+            self.sites.append(site)
+            self.afters.append(after)
             return
-        if reason := version_obstacle(site, after.expr):
+        if after not in self._obstacles:
+            self._obstacles[after] = version_obstacle(site, after.expr)
+        if reason := self._obstacles[after]:
             self.skip(site, reason)
             return
-        emitted = self.emitter.emit(site, after)
-        if metadata:
-            self.recorded.add(len(self.edits))
-        elif emitted.replacement.inputs is None:
-            self._ready[after] = emitted.replacement
-        self._add(site, after, emitted.replacement, emitted.new, metadata)
+        body, names = self.emitter.emit(site, after)
+        roots = [site.root]
+        if not metadata and body.last.inputs is None:
+            self._shared[after] = roots
+        elif not metadata:
+            self._losing.append((len(self.edits), site))
+        self._add(site, after, Edit(site.scope.path, roots, body, names, site.inner, (), metadata))
 
     def restore(self, site: Site, after: After, op: NodeProto) -> None:
         """Replace the site's nodes by the op that stood there before, and drop its provenance."""
-        before = NewNode(op.op_type, (site.input, *op.input), (), "", list(op.attribute))
-        self._add(site, after, before, (), provenance.text(op))
+        names = (site.input, *op.input)
+        before = BodyNode(op.op_type, tuple(range(len(names))), list(op.attribute))
+        body, earlier = Body((before,), len(names)), provenance.text(op)
+        self._losing.append((len(self.edits), site))
+        self._add(site, after, Edit(site.scope.path, [site.root], body, names, site.inner, (), earlier))
 
-    def _add(
-        self, site: Site, after: After, replacement: NewNode, new: tuple[NewNode, ...], metadata: str | None
-    ) -> None:
-        self.edits.append(Edit(site.kind.scope.path, site.root, replacement, new, site.inner, (), metadata))
+    def _add(self, site: Site, after: After, edit: Edit) -> None:
+        self.edits.append(edit)
         self.sites.append(site)
         self.afters.append(after)
 
     def finish(self) -> Draft:
         """Return the draft. Constants that only replaced nodes read go with them, where nothing records the node."""
-        losing = [number for number, edit in enumerate(self.edits) if edit.replacement.inputs is not None]
-        losing = [number for number in losing if number not in self.recorded]
-        if losing:
-            self._drop_dead_constants(losing)
+        if self._losing:
+            self._drop_dead_constants()
         plan = Plan(tuple(self.edits), tuple(self.skips), tuple(self.emitter.constants.made))
         return Draft(plan, self.sites, self.afters)
 
-    def _drop_dead_constants(self, losing: list[int]) -> None:
+    def _drop_dead_constants(self) -> None:
         """Name in each edit the constants that nothing reads any more, each once."""
         gone: dict[str, set[int]] = {}
-        kept: set[str] = set()
-        for number in losing:
-            gone.setdefault(self.edits[number].scope, set()).update(self.sites[number].nodes)
-        for edit in self.edits:
-            inputs = [written.inputs or () for written in (edit.replacement, *edit.new)]
-            kept.update(*inputs)
+        for _, site in self._losing:
+            gone.setdefault(site.scope.path, set()).update(site.nodes)
+        kept = {name for edit in self.edits for name in edit.names}
         seen: dict[str, set[str]] = {path: set() for path in gone}
-        for number in losing:
-            scope, path = self.sites[number].scope, self.edits[number].scope
-            names = dict.fromkeys(n for index in self.sites[number].nodes for n in scope.nodes[index].input)
+        for number, site in self._losing:
+            scope, path = site.scope, site.scope.path
+            names = dict.fromkeys(n for index in site.nodes for n in scope.nodes[index].input)
             dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept)]
             ends = tuple(_with_origins(scope, dead, gone[path], seen[path], kept))
             self.edits[number] = self.edits[number]._replace(dead_constants=ends)
@@ -181,14 +185,14 @@ class Recorder:
     """Writes the provenance of sites that are about to be decomposed; equal nodes share a text."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[str, Kind, str], str] = {}
+        self._texts: dict[tuple[str, Kind], str] = {}
 
     def text(self, site: Site, form: str) -> str:
         """Return the metadata text for a site that becomes `form`."""
         node = site.scope.nodes[site.root]
         if not site.kind.unary or node.metadata_props:
             return provenance.encode(site.activation, form, node)
-        key = (form, site.kind, node.domain)
+        key = (form, site.kind)
         if key not in self._texts:
             self._texts[key] = provenance.encode(site.activation, form, node)
         return self._texts[key]

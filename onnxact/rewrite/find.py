@@ -17,7 +17,6 @@ from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
-from onnxact.model.schema import plain
 from onnxact.model.view import OUTSIDE, Scope, Shape, View
 from onnxact.rewrite.match import Match, matches
 from onnxact.rewrite.select import Selection
@@ -123,19 +122,20 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     single: list[Site] = []
     skips: list[Skip] = []
     refused: dict[int, str] = {}
+    nodes, elem_type, only_type, site_from = scope.nodes, scope.elem_type, scope.only_type, Site._make
     for index, op in enumerate(scope.op_types):
         candidates = by_root.get(op)
         if candidates is None:
             continue
-        node = scope.nodes[index]
-        if (node.domain and plain(node.domain)) or not node.output:
+        node, key = nodes[index], None
+        try:
+            inputs, output = node.input, node.output[0]
+        except IndexError:
             continue
-        inputs, key = node.input, None
         if len(inputs) == 1 and candidates[0].size == 1:
-            output = node.output[0]
-            key = _likeness(op, node, scope.elem_type(output))
+            key = _likeness(op, node, only_type or elem_type(output))
             if (kind := kinds.get(key)) is not None:
-                single.append(Site(kind, index, node.name, inputs[0], output))
+                single.append(site_from((kind, index, node.name, inputs[0], output, ())))
                 continue
         site = _first_site(scope, candidates, index, given, skips, refused)
         if site is None:
@@ -150,7 +150,8 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
 def _likeness(op: str, node: NodeProto, elem_type: int) -> Any:
     """Return what nodes with x as their only input have in common where they are of one kind."""
     attributes = node.attribute
-    return (op, elem_type, *(a.SerializeToString() for a in attributes)) if attributes else (op, elem_type)
+    stated = b"".join([attribute.SerializeToString() for attribute in attributes]) if attributes else b""
+    return op, node.domain, elem_type, stated
 
 
 @cache

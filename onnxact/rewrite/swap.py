@@ -116,45 +116,42 @@ def plan(
     drafter = Drafter(view)
     found = find(view)
     quantised = any("QuantizeLinear" in scope.op_types for scope in view.scopes)
-    swapper = _Swapper(to, drafter)
+    swapper = _Swapper(to)
     recorded = recorded_sites(view)
+    takes_all = selection.takes_all
     for site in found.sites:
-        if site.activation != wanted or not selection.takes(site):
+        if site.kind.activation != wanted or not (takes_all or selection.takes(site)):
             continue
         reason = _inside(site, recorded, found, selection) if recorded or found.refused else ""
         if not reason and quantised and not allow_no_effect:
             reason = _clipped(site, to)
-        if reason:
-            drafter.skip(site, reason)
+        after = reason or swapper.becomes(site)
+        if isinstance(after, str):
+            drafter.skip(site, after)
         else:
-            swapper.swap(site)
+            drafter.write(site, after, "")
     drafter.skips.extend(found.like([wanted], selection))
     return drafter.finish()
 
 
 class _Swapper:
-    """Swaps sites one by one; what sites of one kind become is decided once, unless their slopes differ."""
+    """Decides what sites become: once for those of one kind, unless their slopes differ."""
 
-    def __init__(self, to: Target, drafter: Drafter) -> None:
+    def __init__(self, to: Target) -> None:
         self.to = to
-        self.drafter = drafter
         self.has_slopes = _has_tensor(to.activation)
         self.decided: dict[Kind, After | str] = {}
 
-    def swap(self, site: Site) -> None:
-        """Write the new activation at one site, or skip it with the reason."""
+    def becomes(self, site: Site) -> After | str:
+        """Return what a site becomes, or why it stays."""
         after = self.decided.get(site.kind)
         if after is None:
             after = self._decide(site)
             if not self.has_slopes:
                 self.decided[site.kind] = after
-        if isinstance(after, str):
-            self.drafter.skip(site, after)
-        else:
-            self.drafter.write(site, after, "")
+        return after
 
     def _decide(self, site: Site) -> After | str:
-        """Return what a site becomes, or why it stays."""
         if reason := _unfit(site, self.to):
             return reason
         parameters = _parameters_at(site, self.to)

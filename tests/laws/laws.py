@@ -274,7 +274,7 @@ def in_another_form(experiment: Experiment) -> Subject | None:
     model.CopyFrom(experiment.before)
     view = View(model, experiment.subject.path.parent if experiment.subject.path else None)
     plan = reference.plan(view, experiment.result.sites)
-    if len(plan.edits) < len(experiment.result.sites):
+    if plan.roots < len(experiment.result.sites):
         return None
     apply(view, plan)
     return Subject(model, experiment.subject.path)
