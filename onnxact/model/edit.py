@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxact.model.provenance import KEY
-from onnxact.model.view import Scope, View
+from onnxact.model.scope import Scope
+from onnxact.model.view import View
 
 AttributeValue = float | int | str
 Attribute = tuple[str, AttributeValue] | AttributeProto

@@ -113,7 +113,7 @@ def _unfit(site: Site) -> str:
 
 def describe_dtype(site: Site) -> str:
     """Return why a site without a floating-point dtype is left alone."""
-    if site.scope.elem_type(site.output):
+    if site.scope.types.elem_type(site.output):
         return "not a floating-point tensor"
     return f"the element type of {site.output!r} is not known; run onnx.shape_inference on the model, or declare it"
 

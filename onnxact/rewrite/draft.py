@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from onnx import NodeProto
 
 from onnxact.model import provenance
+from onnxact.model.constants import PASSES_CONSTANTS
 from onnxact.model.edit import Body, BodyNode, Edit, Plan, Skip
 from onnxact.model.naming import Names
-from onnxact.model.view import PASSES_CONSTANTS, Scope, View
+from onnxact.model.scope import Scope
+from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.emit import Emitter
 from onnxact.rewrite.obstacle import version_obstacle

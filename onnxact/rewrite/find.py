@@ -17,7 +17,9 @@ from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
-from onnxact.model.view import OUTSIDE, Scope, Shape, View
+from onnxact.model.scope import OUTSIDE, Scope
+from onnxact.model.types import Shape
+from onnxact.model.view import View
 from onnxact.rewrite.match import Match, matches
 from onnxact.rewrite.select import Selection
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
@@ -122,7 +124,7 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     single: list[Site] = []
     skips: list[Skip] = []
     refused: dict[int, str] = {}
-    nodes, elem_type, only_type, site_from = scope.nodes, scope.elem_type, scope.only_type, Site._make
+    nodes, elem_type, only_type, site_from = scope.nodes, scope.types.elem_type, scope.types.only_type, Site._make
     for index, op in enumerate(scope.op_types):
         candidates = by_root.get(op)
         if candidates is None:

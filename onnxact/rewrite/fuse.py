@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from onnxact.activation.catalog import ACTIVATIONS, Form
 from onnxact.model.edit import Skip
 from onnxact.model.provenance import Provenance
-from onnxact.model.view import Scope, View
+from onnxact.model.scope import Scope
+from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, obstacle, same_bits, unavailable
 from onnxact.rewrite.decompose import describe_dtype

@@ -19,7 +19,7 @@ from onnxact.activation.expr import Call, Expr, Literal, Parameter, Variable, va
 from onnxact.activation.forms import alternatives
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
-from onnxact.model.view import Scope
+from onnxact.model.scope import Scope
 from onnxact.rewrite.site import Bound, Dynamic, Reference, Tensor
 
 _BROADCASTS_BY_ATTRIBUTE = 7

@@ -15,7 +15,8 @@ from onnxact.activation.forms import find_activation, find_form
 from onnxact.errors import UsageError
 from onnxact.model import provenance
 from onnxact.model.provenance import Provenance
-from onnxact.model.view import Scope, View
+from onnxact.model.scope import Scope
+from onnxact.model.view import View
 from onnxact.rewrite.find import Pattern, site_of
 from onnxact.rewrite.match import matches, op_parameters
 from onnxact.rewrite.site import Site

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from onnxact.model.view import Scope
+from onnxact.model.scope import Scope
 
 
 class Tensor(NamedTuple):

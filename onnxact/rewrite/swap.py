@@ -20,7 +20,9 @@ from onnxact.activation.forms import find_activation
 from onnxact.activation.numeric import FLOATS, holds, rounded
 from onnxact.errors import UsageError
 from onnxact.model.schema import plain
-from onnxact.model.view import OUTSIDE, Shape, View
+from onnxact.model.scope import OUTSIDE
+from onnxact.model.types import Shape
+from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, choose, obstacle, unavailable
 from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
