@@ -2,6 +2,7 @@
 # make test     all tests, with everything installed in a fresh environment
 # make lint     format, lint and types, in the environment of the tests
 # make bench    speed and memory next to other tools, in the environment of the tests
+# make prove    every form on every float32 input, into docs/accuracy.json: hours
 # make clean    remove what these made
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ TEST := build/test
 DEMO_BIN := $(DEMO)/venv/bin
 TEST_BIN := $(TEST)/venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench prove clean
 
 demo:
 	rm -rf $(DEMO)
@@ -42,6 +43,9 @@ lint: $(TEST_BIN)/mypy
 
 bench: $(TEST_BIN)/mypy
 	$(TEST_BIN)/python benchmarks/run.py
+
+prove: $(TEST_BIN)/mypy
+	$(TEST_BIN)/python docs/accuracy.py --whole
 
 $(TEST_BIN)/mypy:
 	$(install_everything)

@@ -1,7 +1,8 @@
 """Write what the documentation shows from what the program does: `python docs/generate.py [--check]`.
 
 In README.md and docs/*.md, every line `$ command` in a console block is run, in order, in a folder that holds models/,
-and the lines behind it are replaced by what it printed. docs/forms.md is written from the table of activations.
+and the lines behind it are replaced by what it printed. docs/forms.md is written from the table of activations,
+docs/accuracy.md from what docs/accuracy.py measured, docs/targets.md from the target files.
 `--check` writes nothing and fails where something would change; the digits of what commands printed may differ, since
 measured numbers depend on the processor.
 """
@@ -16,6 +17,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import accuracy
+import targets
 
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import TRUE, ops, size, text
@@ -44,8 +48,10 @@ def main() -> int:
 def generated() -> dict[Path, str]:
     """Return every generated file with its content."""
     written = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    by_hand = [path for path in written if path.name not in ("forms.md", "benchmarks.md")]
-    return {ROOT / "docs/forms.md": forms_page(), **{path: with_output(path.read_text()) for path in by_hand}}
+    by_hand = [path for path in written if path.name not in ("forms.md", "accuracy.md", "targets.md", "benchmarks.md")]
+    pages = {"forms.md": forms_page(), "accuracy.md": accuracy.page(), "targets.md": targets.page()}
+    tables = {ROOT / "docs" / name: page for name, page in pages.items()}
+    return {**tables, **{path: with_output(path.read_text()) for path in by_hand}}
 
 
 def without_digits(page: str) -> str:

@@ -21,14 +21,19 @@ LEVELS = {name: level for level, name in enumerate(LAYERS)} | {
     "report": 7,
     "api": 8,
     "cli": 9,
+    "results": 8,
+    "verbs": 8,
+    "exporting": 8,
+    "torch": 9,
+    "pytest_plugin": 9,
     "": 10,
     "__main__": 10,
 }
 OPTIONAL = ("onnxruntime", "torch", "onnx_graphsurgeon", "onnx_ir", "onnxscript", "safetensors", "matplotlib")
-COMMANDS = ("inspect", "swap-relu", "swap", "decompose", "fuse", "check", "forms")
+COMMANDS = ("inspect", "swap-relu", "swap", "decompose", "fuse", "check", "prove", "forms", "export", "targets")
 PUBLIC = {
-    "Inspection", "Result", "Verdict", "NotEquivalent", "__version__",
-    "assert_equivalent", "check", "decompose", "fuse", "inspect", "swap", "swap_relu",
+    "Exported", "Inspection", "Result", "Verdict", "NotEquivalent", "Proof", "ProofInterrupted", "__version__",
+    "assert_equivalent", "check", "decompose", "export", "fuse", "inspect", "prove", "swap", "swap_relu",
     "ExportError", "FileConflictError", "MissingPackageError", "ModelError", "NoFormError", "OnnxactError",
     "ProviderError", "UsageError",
 }  # fmt: skip
@@ -106,6 +111,22 @@ def test_importing_the_package_loads_nothing() -> None:
     assert run(code) == "[]\n"
 
 
+def test_check_is_a_package_and_a_function() -> None:
+    """Python binds a subpackage to its name in the package, over a function of that name."""
+    code = """
+import onnxact, onnx
+def model(op):
+    head = '<ir_version: 8, opset_import: ["": 18]> m (float[2] x) => (float[2] y)'
+    return onnx.parser.parse_model(head + "{ y = " + op + "(x) }")
+for number in range(2):
+    print(onnxact.check(model("Relu"), model("Abs"), providers=["cpu"]).outcome)
+import onnxact.check as package
+from onnxact.check import load_inputs
+print(package.load_inputs is load_inputs, onnxact.check(model("Relu"), model("Identity"), providers=["cpu"]).outcome)
+"""
+    assert run(code) == "different\ndifferent\nTrue different\n"
+
+
 def test_it_is_typed_and_has_a_version() -> None:
     assert (ROOT / "py.typed").exists()
     assert run(_MAIN, "--version") == f"onnxact {onnxact.__version__}\n"
@@ -142,7 +163,7 @@ def run(code: str, *arguments: str) -> str:
 def test_every_module_and_help_works_without_the_optional_packages() -> None:
     """interop/graphsurgeon.py and interop/ir.py are what the package's own objects come with."""
     bridges = {"onnxact.interop.graphsurgeon", "onnxact.interop.ir"}
-    without = [name for name in modules() if name not in bridges and layer(name) not in ("export", "__main__")]
+    without = [name for name in modules() if name not in bridges and layer(name) not in ("export", "torch", "__main__")]
     code = _WITHOUT.format(missing=OPTIONAL) + _IMPORT_ALL.format(
         modules=without, commands=[[], *([command] for command in COMMANDS)]
     )

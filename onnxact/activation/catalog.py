@@ -69,7 +69,8 @@ class Form:
     `when`: the condition on the parameters under which the term is the activation at all. `exact`: see the module.
     `special`: input name (a key of `SPECIAL_INPUTS`) -> what comes out instead, for some parameters, where the
     activation gives another value. Where `exact` depends on the parameters, `special` and `signed_zero` speak of those
-    for which it does not hold. `emitted`: whether it is ever written into a model, or only recognised.
+    for which it does not hold. `emitted`: whether it is ever written into a model, or only recognised. `error`: how far
+    its term is from the activation at most, over all real x and without rounding; 0 where it is the same function.
     """
 
     expr: Expr
@@ -78,6 +79,7 @@ class Form:
     special: Mapping[str, float] = field(default_factory=dict)
     signed_zero: bool = False
     emitted: bool = True
+    error: float = 0.0
 
     def __hash__(self) -> int:
         return hash(self.expr)
@@ -160,6 +162,20 @@ def _slope_forms(a: Expr) -> dict[str, Form]:
     }
 
 
+FIXED_SLOPE = 26 / 256
+"""The slope of the LeakyRelu unit of AMD's DPUCZDX8G (Xilinx/Vitis-AI issue 317)."""
+
+
+def fixed_slope(unit: float) -> Form:
+    """A slope `alpha` by a LeakyRelu whose own slope is `unit`: k LeakyRelu(x, unit) + (1 - k) x, unit != 1."""
+    k = (1 - alpha) / (1 - unit)
+    return Form(k * LeakyRelu(x, unit) + (1 - k) * x, special={"-inf": NAN, "+inf": NAN}, signed_zero=True)
+
+
+FAMILIES: dict[str, tuple[str, Callable[[float], Form]]] = {"fixed-slope": ("slope", fixed_slope)}
+"""Forms with a number of their own: name -> what the number is called, number -> form. `fixed-slope[slope=0.25]`."""
+
+
 def _softplus(x: Array, beta: Array, threshold: Array) -> Array:
     return np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta)
 
@@ -199,7 +215,7 @@ def _gelu_polynomial(decay: Callable[[Expr], Expr]) -> Form:
     t = 1 / (1 + 0.3275911 * z)
     tail = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t
     erf = 1 - tail * decay(z * z)
-    return Form(0.5 * (x + Abs(x) * erf), special={"-inf": NAN}, signed_zero=True)
+    return Form(0.5 * (x + Abs(x) * erf), special={"-inf": NAN}, signed_zero=True, error=2.2e-7)
 
 
 def _cubic(x: Variable) -> dict[str, Expr]:
@@ -275,6 +291,7 @@ _ROWS = (
             "op": Form(LeakyRelu(x, alpha), exact=TRUE, signed_zero=True),
             "prelu": Form(PRelu(x, alpha), exact=TRUE, signed_zero=True),
             **_slope_forms(alpha),
+            "fixed-slope": fixed_slope(FIXED_SLOPE),
         },
         source="Maas et al. 2013; ONNX LeakyRelu-16",
         torch="LeakyReLU",
@@ -300,6 +317,9 @@ _ROWS = (
         forms={
             "op": Form(ThresholdedRelu(x, alpha), exact=TRUE),
             "where": Form(Where(x > alpha, x, 0), exact=TRUE, signed_zero=True),
+            "where-less-equal": Form(
+                Where(x <= alpha, 0, x), exact=TRUE, special={"nan": NAN}, signed_zero=True, emitted=False
+            ),
             "relu-cast": Form(
                 Relu(x) * Cast(x > alpha), when=alpha >= 0, exact=TRUE, special={"nan": NAN}, signed_zero=True
             ),
@@ -437,7 +457,7 @@ _ROWS = (
         params=(),
         reference=lambda x: np.where(x <= -3, 0, np.where(x >= 3, x, x * (x + 3) / 6)),
         forms={
-            "op": Form(HardSwish(x), special={"-inf": NAN}),
+            "op": Form(HardSwish(x), special={"-inf": NAN}, signed_zero=True),
             "hard-sigmoid": Form(x * HardSigmoid(x, 1 / 6, 0.5), special={"-inf": NAN}, signed_zero=True),
             "clip": Form(x * Clip(x / 6 + 0.5, 0, 1), special={"-inf": NAN}, signed_zero=True),
             "clip-mul": Form(x * Clip(1 / 6 * x + 0.5, 0, 1), special={"-inf": NAN}, signed_zero=True),
@@ -482,6 +502,9 @@ _ROWS = (
         forms={
             "op": Form(Mish(x), special={"-inf": NAN}),
             "tanh-softplus": Form(x * Tanh(Softplus(x)), special={"-inf": NAN}),
+            "sigmoid": Form(
+                x * (Sigmoid(x) * (1 + Sigmoid(-x)) / (1 + Sigmoid(-x) * Sigmoid(-x))), special={"-inf": NAN}
+            ),
         },
         source="Misra 2019; ONNX Mish-22",
         torch="Mish",
@@ -494,8 +517,12 @@ _ROWS = (
             "op": Form(Gelu(x, "none"), special={"-inf": NAN}),
             "erf": Form(0.5 * x * (1 + Erf(x / SQRT_2)), special={"-inf": NAN}),
             "erf-mul": Form(0.5 * x * (1 + Erf(x * (1 / SQRT_2))), special={"-inf": NAN}),
+            "erf-half": Form(x * (1 + Erf(x / SQRT_2)) * 0.5, special={"-inf": NAN}),
             "polynomial": _gelu_polynomial(_decay),
             "polynomial-sigmoid": _gelu_polynomial(_sigmoid_decay),
+            "tanh": Form(
+                0.5 * x * (1 + Tanh(_cubic(x)["tanh-mul"])), special={"-inf": NAN}, signed_zero=True, error=4.8e-4
+            ),
         },
         source="Hendrycks and Gimpel 2016; ONNX Gelu-20",
         torch="GELU",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache, reduce
 from typing import NamedTuple
 
-from onnxact.activation.catalog import ACTIVATIONS, FALSE, REWRITES, Activation, Form
+from onnxact.activation.catalog import ACTIVATIONS, FALSE, FAMILIES, REWRITES, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, Literal, Parameter, ops, parameters, substitute, varies, x, y
 from onnxact.activation.numeric import Values, holds
 from onnxact.activation.primitives import PRIMITIVES
@@ -52,9 +52,23 @@ def find_form(activation: Activation, name: str) -> Form:
         )
     form = base
     for choice in filter(None, (match[2] or "").split(",")):
-        op, _, alternative = choice.partition("=")
-        form = _with(form, _op_named(op.strip()), alternative.strip(), name)
+        op, _, alternative = (part.strip() for part in choice.partition("="))
+        if form is base and op == FAMILIES.get(match[1], ("",))[0]:
+            form = family_member(match[1], alternative).form
+        else:
+            form = _with(form, _op_named(op), alternative, name)
     return form
+
+
+def family_member(name: str, number: float | str) -> Lowered:
+    """Return the form of a family that has this number, with its full name: `fixed-slope[slope=0.25]`."""
+    what, member = FAMILIES[name]
+    try:
+        value = float(number)
+        form = member(value)
+    except (ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"form {name!r}: {number!r} cannot be its {what}") from error
+    return Lowered(f"{name}[{what}={value!r}]", form)
 
 
 def _with(form: Form, op: str, alternative: str, spelled: str) -> Form:
@@ -152,6 +166,48 @@ def lowered(name: str, form: Form, admits: Callable[[str], bool], parameters: Va
     return None
 
 
+SEARCHED = 2000
+"""Forms that `derivations` looks at before it stops."""
+
+
+def derivations(name: str, form: Form, refused: Callable[[Call], bool], parameters: Values | None) -> Iterator[Lowered]:
+    """Yield `form` with every call that is refused computed another way, in every way that the table has.
+
+    parameters: None where they are not known, which leaves the ways that hold for all.
+    """
+    pending: list[tuple[Form, dict[str, str]]] = [(form, {})]
+    refused, seen = cache(refused), {form.expr}
+    if not _reachable(form.expr, refused, frozenset(), parameters):
+        return
+    for _ in range(SEARCHED):
+        if not pending:
+            return
+        form, choices = pending.pop()
+        ops_refused = list(dict.fromkeys(call.op for call in _calls(form.expr) if refused(call)))
+        if not ops_refused:
+            yield Lowered(_full_name(name, choices), form)
+        for op in reversed([op for op in ops_refused if op not in choices]):
+            closed = frozenset({*choices, op})
+            for way in reversed(list(_ways(form, op, parameters))):
+                derived = _with(form, op, way, name)
+                if derived.expr not in seen and _reachable(derived.expr, refused, closed, parameters):
+                    seen.add(derived.expr)
+                    pending.append((derived, {**choices, op: way}))
+
+
+def _ways(form: Form, op: str, parameters: Values | None) -> Iterator[str]:
+    """Yield the names of the ways to compute every call of `op` in the form."""
+    calls = [_shallow(call) for call in _calls(form.expr) if call.op == op]
+    for name in [option.name for option in alternatives(calls[0])] if calls else ():
+        found = [option for call in calls for option in _named(call, name)]
+        if len(found) == len(calls) and all(_holds(option.when, parameters) for option in found):
+            yield name
+
+
+def _holds(condition: Expr, values: Values | None) -> bool:
+    return not parameters(condition) and holds(condition, {}) if values is None else holds(condition, values)
+
+
 def _steps(
     form: Form, op: str, admits: Callable[[str], bool], parameters: Values, choices: dict[str, str]
 ) -> Iterator[str]:
@@ -160,7 +216,8 @@ def _steps(
     for name in [option.name for option in alternatives(calls[0])] if calls else ():
         found = [option for call in calls for option in _named(call, name)]
         usable = len(found) == len(calls) and all(holds(option.when, parameters) for option in found)
-        if usable and all(_reachable(option.expr, admits, {*choices, op}, parameters) for option in found):
+        closed = frozenset({*choices, op})
+        if usable and all(_reachable(option.expr, lambda c: not admits(c.op), closed, parameters) for option in found):
             yield name
 
 
@@ -169,14 +226,15 @@ def _shallow(call: Call) -> Call:
     return Call(call.op, tuple(x if varies(arg) else arg for arg in call.args))
 
 
-def _reachable(expr: Expr, admits: Callable[[str], bool], closed: set[str], parameters: Values) -> bool:
+def _reachable(expr: Expr, refused: Callable[[Call], bool], closed: frozenset[str], values: Values | None) -> bool:
+    """Tell whether every call that is refused can be computed by others, without those in `closed`."""
     for call in _calls(expr):
-        if admits(call.op):
+        if not refused(call):
             continue
         if call.op in closed:
             return False
-        options = [option for option in alternatives(_shallow(call)) if holds(option.when, parameters)]
-        if not any(_reachable(option.expr, admits, closed | {call.op}, parameters) for option in options):
+        options = [option for option in alternatives(_shallow(call)) if _holds(option.when, values)]
+        if not any(_reachable(option.expr, refused, closed | {call.op}, values) for option in options):
             return False
     return True
 

@@ -15,7 +15,6 @@ Rounding, in units of u = half the distance from 1 to the next number (2^-24 in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxact.activation import error_function
 from onnxact.activation.expr import Call, Operand, term
 
 Array = NDArray[Any]
@@ -50,8 +50,7 @@ class Primitive:
         return Call(self.name, tuple(term(arg) for arg in args))
 
 
-erf = np.vectorize(math.erf, otypes=[np.float64])
-erfc = np.vectorize(math.erfc, otypes=[np.float64])
+erf, erfc = error_function.erf, error_function.erfc
 
 
 def _sigmoid(x: Array) -> Array:

@@ -88,8 +88,9 @@ def _apply(op: Primitive, operands: list[Any], dtype: np.dtype[Any]) -> Interval
 
 def _image(op: Primitive, operands: list[Any]) -> Interval:
     """Return the exact range of `op` over the box of its operands."""
-    if op.trend == "up":
-        return Interval(op.meaning(*map(_low, operands)), op.meaning(*map(_high, operands)))
+    if op.trend == "up" or all(map(_is_point, operands)):
+        low = op.meaning(*map(_low, operands))
+        return Interval(low, low if all(map(_is_point, operands)) else op.meaning(*map(_high, operands)))
     if op.trend == "down":
         return Interval(op.meaning(*map(_high, operands)), op.meaning(*map(_low, operands)))
     corners = [op.meaning(*corner) for corner in product(*map(_ends, operands))]
@@ -101,24 +102,39 @@ def _image(op: Primitive, operands: list[Any]) -> Interval:
     return Interval(low, high)
 
 
+def _is_point(operand: Any) -> bool:
+    """Tell whether both ends are the same array, as they are of x and of constants."""
+    return not isinstance(operand, Interval) or operand.low is operand.high
+
+
 def _straddles_zero(operand: Interval) -> Any:
     return (operand.low < 0) & (operand.high > 0)
 
 
 def _widen(image: Interval, op: Primitive, operands: list[Any], dtype: np.dtype[Any]) -> Interval:
+    if not (op.relative or op.absolute):
+        return image
     info = limits(dtype)
     unit = unit_roundoff(dtype) * (2 if dtype == np.float64 else 1)
     exact = _exact(op, operands)
     scale = op.scale(*map(_magnitude, operands))
-    underflow = 0.0 if op.relative == 0 or op.name in ("Add", "Sub") else float(info.smallest_subnormal)
+    underflow = 0.0 if op.name in ("Add", "Sub") else float(info.smallest_subnormal)
     fixed = op.absolute * unit * scale + underflow * np.maximum(scale, 1)
-    low, high = (
-        end + sign * np.where(exact, 0.0, op.relative * unit * np.abs(end) + fixed)
-        for sign, end in ((-1, image.low), (1, image.high))
-    )
+    below = _margin(image.low, op.relative * unit, fixed, exact)
+    above = below if image.high is image.low else _margin(image.high, op.relative * unit, fixed, exact)
     limit = float(info.max) * (1 + unit)
+    low, high = image.low - below, image.high + above
     # A comparison with NaN is false: an end that is not known is no bound.
-    return Interval(np.where(low >= -limit, low, -np.inf), np.where(high <= limit, high, np.inf))
+    return Interval(_kept(low, low >= -limit, -np.inf), _kept(high, high <= limit, np.inf))
+
+
+def _margin(end: Array, relative: float, fixed: Any, exact: Any) -> Any:
+    margin = np.abs(end) * relative + fixed
+    return np.where(exact, 0.0, margin) if np.any(exact) else margin
+
+
+def _kept(end: Any, known: Any, otherwise: float) -> Any:
+    return end if np.all(known) else np.where(known, end, otherwise)
 
 
 def _exact(op: Primitive, operands: list[Any]) -> Any:
@@ -126,10 +142,17 @@ def _exact(op: Primitive, operands: list[Any]) -> Any:
     if op.name in ("Add", "Sub"):
         return _is(operands[0], 0) | _is(operands[1], 0)
     if op.name == "Mul":
-        return reduce(np.logical_or, [_is(o, v) for o in operands for v in (0, 1, -1)])
+        return _is_unit(operands[0]) | _is_unit(operands[1])
     if op.name in _IDENTITY_ABOVE_ZERO:
         return operands[0].low >= 0
     return np.False_
+
+
+def _is_unit(operand: Interval) -> Any:
+    """Tell where an operand is 0, 1 or -1."""
+    size = np.abs(operand.low)
+    found = (size == 0) | (size == 1)
+    return found & (operand.high == operand.low) if np.any(found) else found
 
 
 def _is(operand: Interval, value: float) -> Any:

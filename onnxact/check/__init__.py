@@ -6,10 +6,12 @@ drift      measures how far outputs move where they are meant to, as after a swa
 
 from onnxact.check.drifting import Drift, OutputDrift, drift
 from onnxact.check.equivalence import check
-from onnxact.check.inputs import NoInputError, load_inputs, make_inputs
+from onnxact.check.inputs import NoInputError, make_inputs
+from onnxact.check.loading import UnloadableError
 from onnxact.check.providers import available_names, resolve_providers
 from onnxact.check.session import RunFailure, run
 from onnxact.check.sizes import parse_shapes
+from onnxact.check.stored_inputs import load_inputs, save_inputs
 from onnxact.check.verdict import (
     NotEquivalent,
     OutputEvidence,
@@ -31,6 +33,7 @@ __all__ = [
     "SiteEvidence",
     "SiteProbe",
     "Tolerance",
+    "UnloadableError",
     "Verdict",
     "available_names",
     "check",
@@ -40,4 +43,5 @@ __all__ = [
     "parse_shapes",
     "resolve_providers",
     "run",
+    "save_inputs",
 ]

@@ -1,153 +1,288 @@
-"""A site -> the same site cut out of both models and run on its own, on both sides of every kink.
+"""A site -> the same site cut out of both models and run on its own, on special values and both sides of every kink.
 
-before: ... -> x -> [LeakyRelu] -> y -> ...        x = kink + d, kink - d  ->  y of before against y of after
-after:  ... -> x -> [Mul, Max]  -> y -> ...
+before: ... -> x -> [LeakyRelu] -> y -> ...        x = nan, inf, -0, kink, kink +- d, ...
+after:  ... -> x -> [Mul, Max]  -> y -> ...        y of after against the reference, and against y of before
+
+Sites that are computed alike in both models are one trial, and many trials are one session for each model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper
+from onnx import TensorProto
 
-from onnxact.check.compare import compare
-from onnxact.check.graph import subgraphs
-from onnxact.check.inputs import signed_values
-from onnxact.check.session import RunFailure, Session, open_session, run_session
-from onnxact.check.subject import Subject
-from onnxact.check.verdict import OutputEvidence, Run, SiteEvidence, SiteProbe, Tolerance
+from onnxact.activation.rounding import unit_roundoff
+from onnxact.check.accuracy import described, judge
+from onnxact.check.allowance import same_value
+from onnxact.check.compare import DEFAULT_RTOL
+from onnxact.check.placing import Instance, Placed
+from onnxact.check.points import every_value, ordinary_points, special_points
+from onnxact.check.session import RunFailure, open_session, run_session
+from onnxact.check.site_evidence import Accuracy, SiteProbe
+from onnxact.check.site_part import Part, common_shape, cut_out, joined
+from onnxact.check.standard import Standard, Standards
+from onnxact.check.tolerance import Tolerance
+from onnxact.errors import ProviderError
 
 Array = npt.NDArray[Any]
 
-_DISTANCES = 4096
+_ELEMENTS_A_TRIAL = 1 << 15
+_ELEMENTS_A_SESSION = 1 << 21
+_LARGEST_CONSTANT = 1 << 16
+ELEM_TYPES = {
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+}
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What parts are cut from: nodes with their position by output name, and stored tensors by name."""
+class Expected:
+    """What a site on its own is held against in each place where it is computed; and its dtype."""
 
-    subject: Subject
-    nodes: Mapping[str, tuple[int, NodeProto]]
-    tensors: Mapping[str, TensorProto | SparseTensorProto]
-
-
-def anatomy(subject: Subject) -> Anatomy:
-    """Index the main graph once, for any number of sites."""
-    graph = subject.model.graph
-    nodes = {output: (at, node) for at, node in enumerate(graph.node) for output in node.output if output}
-    dense = {tensor.name: tensor for tensor in graph.initializer}
-    return Anatomy(subject, nodes, {**dense, **{tensor.values.name: tensor for tensor in graph.sparse_initializer}})
+    dtype: str
+    standards: tuple[Standards, ...] = ()
 
 
-def on_its_own(
-    item: SiteEvidence, before: Anatomy, after: Anatomy, tolerance: Tolerance, *, provider: str = "cpu"
-) -> SiteEvidence:
-    """`item` with what the site does on its own in both models, on both sides of every kink, in every element.
+@dataclass(frozen=True)
+class Alone:
+    """What a site did on its own: "same", "identical" (the nodes and constants are), "differs: ..." or "not run: ...".
 
-    Needs the site's input and output under the same names in both models, and only constants read in between. Where
-    both do the same, branches that the inputs missed count as reached. Where they do not, the models need not differ
-    (what follows may hide it, or no input lead there), but the site is no evidence for them being the same.
+    `elements` went through it. `before` and `after`: against the reference, where the two are not equal to the bit.
     """
-    if item.site.scope or not item.elements:
-        return item
-    sessions = [_cut_out(source, item, provider) for source in (before, after)]
-    problems = [problem for problem in sessions if isinstance(problem, str)]
-    if problems:
-        return replace(item, alone=f"not run: {problems[0]}")
-    found = _run_both(item, [session for session in sessions if isinstance(session, Session)], tolerance)
-    return replace(item, alone=found, reached=item.reached or found == "same")
+
+    text: str
+    elements: int = 0
+    before: Accuracy | None = None
+    after: Accuracy | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the site was shown to be the same function in both models."""
+        return self.text in {"same", "identical"}
 
 
-def isolate(source: Anatomy, probe: SiteProbe, elem_type: int) -> ModelProto | str:
-    """The nodes between the input and the output of a site as a model of one input and one output, or why not.
+@dataclass(frozen=True)
+class Trier:
+    """The two models, and how their sites are compared. `exact`: results have to be equal, but for signs of zero."""
 
-    The input has the element type given and no declared shape.
-    """
-    wanted: set[str] = set()
-    pending = [probe.output]
-    while pending:
-        name = pending.pop()
-        if name in wanted or name in {probe.input, ""}:
-            continue
-        wanted.add(name)
-        if name in source.tensors:
-            continue
-        if name not in source.nodes:
-            return f"it also reads {name!r}"
-        node = source.nodes[name][1]
-        if any(True for _ in subgraphs(node)):
-            return f"node {node.name or name!r} holds a body"
-        pending.extend(node.input)
-    return _submodel(source, probe, elem_type, wanted)
+    before: Placed
+    after: Placed
+    provider: str = "cpu"
+    exact: bool = False
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
+    def run(self, sites: Mapping[SiteProbe, Expected]) -> dict[SiteProbe, Alone]:
+        """Try every site on its own; sites in several places (calls of a function) in each of them."""
+        trials: dict[SiteProbe, list[_Trial | Alone]] = {
+            probe: list(self._trials(probe, expected)) for probe, expected in sites.items()
+        }
+        distinct = {item.key: item for items in trials.values() for item in items if isinstance(item, _Trial)}
+        found = dict(zip(distinct, self._tried(list(distinct.values())), strict=True))
+        return {
+            probe: _worst([found[item.key] if isinstance(item, _Trial) else item for item in items])
+            for probe, items in trials.items()
+        }
 
-def _submodel(source: Anatomy, probe: SiteProbe, elem_type: int, wanted: set[str]) -> ModelProto:
-    model = source.subject.model
-    part = ModelProto(ir_version=model.ir_version)
-    part.opset_import.extend(model.opset_import)
-    part.functions.extend(model.functions)
-    graph = part.graph
-    graph.name = "site"
-    placed = {source.nodes[name][0]: source.nodes[name][1] for name in wanted if name in source.nodes}
-    graph.node.extend(placed[position] for position in sorted(placed))
-    for name in sorted(wanted & source.tensors.keys()):
-        tensor = source.tensors[name]
-        if isinstance(tensor, TensorProto):
-            graph.initializer.append(tensor)
+    def _trials(self, probe: SiteProbe, expected: Expected) -> Iterator[_Trial | Alone]:
+        pairs = self._instances(probe)
+        if isinstance(pairs, str):
+            yield Alone(f"not run: {pairs}")
+            return
+        for number, instances in enumerate(pairs):
+            parts = [cut_out(instance) for instance in instances]
+            problems = [part for part in parts if isinstance(part, str)]
+            before, after = parts
+            if isinstance(before, str) or isinstance(after, str):
+                yield Alone(f"not run: {problems[0]}")
+            elif before.key == after.key and self.before.subject.folder == self.after.subject.folder:
+                yield Alone("identical")
+            else:
+                yield _trial(probe, expected.dtype, expected.standards[number], (before, after))
+
+    def _instances(self, probe: SiteProbe) -> list[tuple[Instance, Instance]] | str:
+        """The computations of a site in both models, in pairs; or why there are none."""
+        if probe.only_in:
+            return f"it is in the model {probe.only_in} only"
+        dtypes = [item.dtype for item in (probe.before, probe.after) if item is not None and item.dtype]
+        if len(set(dtypes)) > 1:
+            return f"it is {dtypes[0]} before, {dtypes[1]} after"
+        problems = [placed.problems[probe] for placed in (self.before, self.after) if probe in placed.problems]
+        if problems:
+            return problems[0]
+        first, second = (placed.instances.get(probe, ()) for placed in (self.before, self.after))
+        if len(first) != len(second):
+            return f"it is computed in {len(first)} places before, in {len(second)} after"
+        return list(zip(first, second, strict=True)) if first else "nothing calls the function that it is in"
+
+    def _tried(self, trials: Sequence[_Trial]) -> list[Alone]:
+        """One session for each model for as many trials as fit; those that fail are tried in halves."""
+        found: list[Alone] = []
+        for group in _groups(trials):
+            found += self._group(group)
+        return found
+
+    def _group(self, trials: Sequence[_Trial]) -> list[Alone]:
+        results = [self._outputs(placed, trials, number) for number, placed in enumerate((self.before, self.after))]
+        before, after = results
+        if not isinstance(before, RunFailure) and not isinstance(after, RunFailure):
+            return [self._judged(*item) for item in zip(trials, before, after, strict=True)]
+        if len(trials) == 1:
+            return [_failed(before, after)]
+        middle = len(trials) // 2
+        return [*self._group(trials[:middle]), *self._group(trials[middle:])]
+
+    def _outputs(self, placed: Placed, trials: Sequence[_Trial], side: int) -> list[Array] | RunFailure:
+        subject = joined(
+            placed.subject,
+            [trial.parts[side] for trial in trials],
+            [ELEM_TYPES[trial.x.dtype.name] for trial in trials],
+        )
+        try:
+            session = open_session(subject, self.provider, optimise=False, threads=1)
+        except ProviderError as error:
+            return RunFailure("run", str(error), of_model=False)
+        if isinstance(session, RunFailure):
+            return session
+        found = run_session(session, {f"x{number}": trial.x for number, trial in enumerate(trials)})
+        return found if isinstance(found, RunFailure) else list(found.values())
+
+    def _judged(self, trial: _Trial, before: Array, after: Array) -> Alone:
+        x = trial.x
+        if before.shape != after.shape or before.dtype != after.dtype:
+            text = f"{before.dtype}{list(before.shape)} before, {after.dtype}{list(after.shape)} after"
+            return Alone(f"differs: {text}", x.size)
+        unequal = ~same_value(before, after)
+        if not (unequal | _other_zeros(before, after)).any():
+            return Alone("same", x.size)
+        own, found = (
+            _against(standard, trial, y) for standard, y in zip(trial.standards, (before, after), strict=True)
+        )
+        apart = unequal if self.exact else unequal & ~self._close(x, before, after)
+        place = _place(x, before, after, apart) if apart.any() else ""
+        if own is None or found is None:
+            text = f"differs: {place}" if place else "same"
         else:
-            graph.sparse_initializer.append(tensor)
-    graph.input.append(helper.make_tensor_value_info(probe.input, elem_type, None))
-    graph.output.add().name = probe.output
-    return part
+            text = _text(trial.standards, own, found, place)
+            strict = apart & np.isfinite(x.astype(np.float64))
+            if self.exact and text == "same" and strict.any():
+                text = f"differs: {_place(x, before, after, strict)}"
+        return Alone(text, x.size, own, found, _notes(text, own, found))
+
+    def _close(self, x: Array, before: Array, after: Array) -> npt.NDArray[np.bool_]:
+        """For a site of which nothing is known: the tolerance given, or the default and two roundings of x."""
+        first, second, entered = (item.astype(np.float64) for item in (before, after, x))
+        with np.errstate(all="ignore"):
+            room = (self.tolerance.atol or 0.0) + (self.tolerance.rtol or 0.0) * np.abs(first)
+            if self.tolerance.is_default:
+                room = DEFAULT_RTOL[x.dtype.name] * np.abs(first) + 2 * unit_roundoff(x.dtype) * np.abs(entered)
+            finite = np.isfinite(first) & np.isfinite(second)
+            return np.asarray(finite & (np.abs(second - first) <= room))
 
 
-def _cut_out(source: Anatomy, item: SiteEvidence, provider: str) -> Session | str:
-    part = isolate(source, item.site, _elem_type(item))
-    if isinstance(part, str):
-        return part
-    session = open_session(Subject(part, None, source.subject.folder), provider, optimise=False, threads=1)
-    return str(session) if isinstance(session, RunFailure) else session
+@dataclass(frozen=True)
+class _Trial:
+    """What is fed into the part of `before` and that of `after`."""
+
+    key: tuple[Any, ...]
+    parts: tuple[Part, Part]
+    x: Array
+    standards: Standards
+    channel_axis: int | None
 
 
-def _run_both(item: SiteEvidence, sessions: list[Session], tolerance: Tolerance) -> str:
-    run = Run(str(item.site), sessions[0].provider, False)
-    for values in _all_sides(item):
-        results = [run_session(session, {item.site.input: values}) for session in sessions]
-        failures = [result for result in results if isinstance(result, RunFailure)]
-        if failures:
-            return f"{'not run' if len(failures) == 2 else 'differs'}: it {failures[0]}"
-        reason = next((evidence.reason for evidence in _compare(item, run, results, tolerance)), None)
-        if reason is not None:
-            return f"differs: {reason}"
+def _trial(probe: SiteProbe, dtype: str, standards: Standards, parts: tuple[Part, Part]) -> _Trial | Alone:
+    before, after = parts
+    if foreign := before.foreign or after.foreign:
+        return Alone(f"not run: {foreign} is not known to work element by element")
+    shape = common_shape(parts)
+    if shape is None:
+        return Alone("differs: its constants have shapes that do not go together")
+    if int(np.prod(shape)) > _LARGEST_CONSTANT:
+        return Alone(f"not run: its constants have {int(np.prod(shape))} elements")
+    key = (before.key, after.key, dtype, probe.kinks, probe.channel_axis)
+    return _Trial(key, parts, _fed(probe.kinks, dtype, shape), standards, probe.channel_axis)
+
+
+def _fed(kinks: tuple[float, ...], dtype: str, shape: tuple[int, ...]) -> Array:
+    """The points, each for every element of constants of this shape: [points, *shape]; the special ones come first."""
+    width = int(np.prod(shape))
+    tail = shape[1:] if shape[:1] == (1,) else shape
+    special = special_points(kinks, dtype)
+    if width == 1 and np.dtype(special.dtype).itemsize == 2:
+        points = np.concatenate([special, every_value(dtype)])
+    else:
+        room = max(0, _ELEMENTS_A_TRIAL // width - special.size)
+        points = np.concatenate([special, ordinary_points(kinks, dtype)[:room]])
+    spread = np.broadcast_to(points.reshape(-1, *(1 for _ in tail)), (points.size, *tail))
+    return np.ascontiguousarray(spread)
+
+
+def _groups(trials: Sequence[_Trial]) -> Iterator[list[_Trial]]:
+    """In order, as many trials to a session as fit."""
+    group: list[_Trial] = []
+    for trial in trials:
+        if group and sum(item.x.size for item in group) + trial.x.size > _ELEMENTS_A_SESSION:
+            yield group
+            group = []
+        group.append(trial)
+    if group:
+        yield group
+
+
+def _failed(before: list[Array] | RunFailure, after: list[Array] | RunFailure) -> Alone:
+    """What does not run on its own may run in its model: that says nothing of the site."""
+    failed = [(side, item) for side, item in (("before", before), ("after", after)) if isinstance(item, RunFailure)]
+    side, failure = failed[0]
+    return Alone(f"not run: {'it' if len(failed) > 1 else f'{side}, it'} {failure}")
+
+
+def _against(standard: Standard | None, trial: _Trial, y: Array) -> Accuracy | None:
+    if standard is None:
+        return None
+    return judge(standard, trial.x, y, inputs="on its own", channel_axis=trial.channel_axis)
+
+
+def _other_zeros(before: Array, after: Array) -> npt.NDArray[np.bool_]:
+    """Where both are zeros, of different sign."""
+    return np.asarray((before == 0) & (after == 0) & (np.signbit(before) != np.signbit(after)))
+
+
+def _text(standards: Standards, before: Accuracy, after: Accuracy, apart: str) -> str:
+    """What both sides against the reference say. The one that defines it is not another function, only less exact."""
+    defining = [found for found, item in zip((before, after), standards, strict=True) if item and item.defines]
+    if any(found.is_outside for found in defining):
+        return f"differs: {apart}" if apart else "same"
+    for side, found in (("after", after), ("before", before)):
+        if found.is_outside:
+            return f"differs: {side}, {described(found)}"
     return "same"
 
 
-def _compare(item: SiteEvidence, run: Run, results: list[Any], tolerance: Tolerance) -> Iterator[OutputEvidence]:
-    first, second = (result[item.site.output] for result in results)
-    found = compare(item.site.output, run, first, second, tolerance=tolerance, noise={})
-    return (evidence for evidence in found if evidence.outcome != "equivalent")
+def _place(x: Array, before: Array, after: Array, differs: npt.NDArray[np.bool_]) -> str:
+    """The first place at which the two are unequal, in words."""
+    where = np.unravel_index(int(np.argmax(differs)), differs.shape)
+    index = [int(axis) for axis in where]
+    entered = np.broadcast_to(x, differs.shape)[where]
+    return f"at {index}, x = {float(entered):.9g}: {float(before[where]):.9g} before, {float(after[where]):.9g} after"
 
 
-def _all_sides(item: SiteEvidence) -> Iterator[Array]:
-    """Every element above each kink, then every element as far below it; without a kink, of both signs.
-
-    4,096 distances between 1e-3 and 10, repeated: a site has the same few constants everywhere.
-    """
-    distance = np.resize(np.abs(signed_values(np.random.default_rng(0), (_DISTANCES,))) + 1e-3, item.shape)
-    for kink in item.site.kinks or (0.0,):
-        yield np.asarray(kink + distance, _dtype(item))
-        yield np.asarray(kink - distance, _dtype(item))
+def _notes(text: str, before: Accuracy | None, after: Accuracy | None) -> tuple[str, ...]:
+    """What a form does at special inputs, and says so; of a site that is the same, what is beyond its bound."""
+    sides = [(side, found) for side, found in (("before", before), ("after", after)) if found is not None]
+    declared = [f"{side}, {text}" for side, found in sides for text in found.declared]
+    beyond = [f"{side}, beyond the bound of its form: {described(found)}" for side, found in sides if found.outside]
+    return (*declared, *(beyond if text == "same" else ()))
 
 
-def _elem_type(item: SiteEvidence) -> int:
-    if item.dtype == "bfloat16":
-        return TensorProto.BFLOAT16
-    return helper.np_dtype_to_tensor_dtype(np.dtype(item.dtype))
-
-
-def _dtype(item: SiteEvidence) -> np.dtype[Any]:
-    return helper.tensor_dtype_to_np_dtype(_elem_type(item))
+def _worst(items: Sequence[Alone]) -> Alone:
+    """What counts of the computations of one site: a difference before what is not known, before "same"."""
+    ranks = ("differs", "not", "same", "identical")
+    return min(items, key=lambda item: next(rank for rank, start in enumerate(ranks) if item.text.startswith(start)))

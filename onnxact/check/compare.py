@@ -5,7 +5,8 @@ Bits first. Floating values whose bits differ are held against NumPy's rule
     |after - before| <= atol + rtol * |before|
 
 and, where the caller set neither rtol nor atol, against the noise floor of `before`. NaN has to meet NaN (payloads are
-not compared) and an infinity the same infinity. Integers, bools, strings and complex numbers have to be equal.
+not compared) and an infinity the same infinity (POLICY). Integers, bools, strings and complex numbers have to be equal,
+but for integers of an output for which the caller gave a tolerance by its name.
 
 The defaults, in unit roundoffs u of the dtype: rtol = 256 u for float32 and double, 8 u for float16, 4 u for bfloat16,
 and atol = rtol * scale, scale being the root mean square of the finite elements of `before`. That is from the 72 corpus
@@ -28,11 +29,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.check.verdict import OutputEvidence, Run, Tolerance
+from onnxact.check.distance import (
+    UNIT_ROUNDOFF,
+    Distance,
+    Size,
+    distance,
+    furthest,
+    integer_distance,
+    is_floating,
+    size_of,
+    unequal,
+)
+from onnxact.check.tolerance import Origin, Tolerance
+from onnxact.check.verdict import OutputEvidence, Run
 
 Array = npt.NDArray[Any]
 
-UNIT_ROUNDOFF: Mapping[str, float] = {"float32": 2**-24, "float64": 2**-53, "float16": 2**-11, "bfloat16": 2**-8}
 DEFAULT_RTOL: Mapping[str, float] = {"float32": 2**-16, "float64": 2**-45, "float16": 2**-8, "bfloat16": 2**-6}
 NOISE_FACTOR = 4.0
 NOISE_LIMIT = 64.0
@@ -42,13 +54,21 @@ _MOVES = (
 
 
 @dataclass(frozen=True)
-class Move:
-    """How far two arrays of one dtype and shape are apart; `scale` is of the first."""
+class Leaf:
+    """One tensor of an output: its path, the array (None for an empty optional), and its size."""
 
-    differing: int = 0
-    max_abs: float = 0.0
-    max_rel: float = 0.0
-    scale: float = 0.0
+    path: str
+    array: Array | None
+    size: Size
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What two tensors are held against: the tolerance of their output, and the noise level by tensor path."""
+
+    tolerance: Tolerance
+    named: bool
+    noise: Mapping[str, float]
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Array | None]]:
@@ -63,25 +83,18 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Array | None]]:
         yield name, None if value is None else np.asarray(value)
 
 
-def measure(before: Array, after: Array) -> Move:
-    """How far `after` is from `before`, both of one dtype and shape, over the elements that are finite in both."""
-    differ = _differing(before, after)
-    if before.dtype.name not in UNIT_ROUNDOFF:
-        return Move(int(np.count_nonzero(differ)))
-    first, second = before[differ].astype(np.float64), after[differ].astype(np.float64)
-    with np.errstate(all="ignore"):
-        distance = np.abs(second - first)
-        relative = distance / np.abs(first)
-    return Move(int(distance.size), _largest(distance), _largest(relative), _scale(before))
+def sized(name: str, value: Any) -> tuple[Leaf, ...]:
+    """The tensors of an output, each measured once for all comparisons with it."""
+    return tuple(Leaf(path, array, Size(0) if array is None else size_of(array)) for path, array in leaves(name, value))
 
 
-def noise_levels(name: str, first: Any, second: Any) -> dict[str, float]:
+def noise_levels(first: tuple[Leaf, ...], second: tuple[Leaf, ...]) -> dict[str, float]:
     """Path -> how far two runs of one model are apart: max_abs / scale; for exact types, the count of elements.
 
     Infinite where shapes, or the places of NaN or infinity, are not the same in both.
     """
-    others = dict(leaves(name, second))
-    return {path: _noise(array, others.get(path)) for path, array in leaves(name, first)}
+    others = {leaf.path: leaf.array for leaf in second}
+    return {leaf.path: _noise(leaf, others.get(leaf.path)) for leaf in first}
 
 
 def compare(
@@ -89,13 +102,21 @@ def compare(
 ) -> tuple[OutputEvidence, ...]:
     """The evidence of one output: one item a tensor in it, or a single one where the structures differ.
 
-    `noise` is what noise_levels measured of `before`; a missing path counts as 0.
+    `noise` is the level by tensor path (see noise_levels).
     """
-    first, second = dict(leaves(name, before)), dict(leaves(name, after))
-    if list(first) != list(second):
-        return (_different(name, run, f"{_structure(name, first)} before, {_structure(name, second)} after"),)
-    items = ((path, first[path], second[path], noise.get(path, 0.0)) for path in first)
-    return tuple(_judge(path, run, one, other, tolerance=tolerance, noise=level) for path, one, other, level in items)
+    return compare_sized(name, run, sized(name, before), after, tolerance=tolerance, noise=noise)
+
+
+def compare_sized(
+    name: str, run: Run, before: tuple[Leaf, ...], after: Any, *, tolerance: Tolerance, noise: Mapping[str, float]
+) -> tuple[OutputEvidence, ...]:
+    """compare with the tensors of `before` measured already."""
+    second = dict(leaves(name, after))
+    paths = [leaf.path for leaf in before]
+    if paths != list(second):
+        return (_different(name, run, f"{_structure(name, paths)} before, {_structure(name, list(second))} after"),)
+    rule = Rule(tolerance.of(name), name in tolerance.outputs, noise)
+    return tuple(_judge(leaf, second[leaf.path], run, rule) for leaf in before)
 
 
 def default_tolerance(dtype: str, scale: float) -> tuple[float, float]:
@@ -104,39 +125,103 @@ def default_tolerance(dtype: str, scale: float) -> tuple[float, float]:
     return rtol, rtol * scale
 
 
-def _judge(
-    path: str, run: Run, before: Array | None, after: Array | None, *, tolerance: Tolerance, noise: float
-) -> OutputEvidence:
+def _judge(leaf: Leaf, after: Array | None, run: Run, rule: Rule) -> OutputEvidence:
+    before, noise = leaf.array, rule.noise.get(leaf.path, 0.0)
     if before is None or after is None:
-        return _judge_empty(path, run, before, after)
+        return _judge_empty(leaf.path, run, before, after)
     if before.dtype != after.dtype:
-        return _different(path, run, f"{before.dtype} before, {after.dtype} after")
+        return _different(leaf.path, run, f"{before.dtype} before, {after.dtype} after")
     if before.shape != after.shape:
-        return _unstable(_different(path, run, f"shape {_sizes(before)} before, {_sizes(after)} after"), noise)
-    evidence = _numbers(path, run, before, after, tolerance=tolerance, noise=noise)
-    special = _special_values(before, after)
-    if special is None:
-        return _judge_numbers(evidence, before, after, tolerance)
-    found = replace(evidence, outcome="different", reason=special[0])
-    return _unstable(_at(found, before, after, special[1]), noise)
+        text = f"shape {list(before.shape)} before, {list(after.shape)} after"
+        return _unstable(_different(leaf.path, run, text), noise)
+    evidence = _described(leaf, before, run, rule, noise)
+    if is_floating(before):
+        return _judge_floating(evidence, before, after, rule)
+    if rule.named and before.dtype.kind in "iu":
+        return _judge_integers(evidence, before, after, rule)
+    return _judge_exact(evidence, before, after)
 
 
-def _unstable(evidence: OutputEvidence, noise: float) -> OutputEvidence:
-    """A difference in kind says nothing where the unchanged model shows one too."""
-    if not np.isinf(noise):
+def _described(leaf: Leaf, before: Array, run: Run, rule: Rule, noise: float) -> OutputEvidence:
+    """What is known before the comparison."""
+    scale, dtype = leaf.size.scale, before.dtype.name
+    rtol, atol, origin = _applied(before, scale, rule)
+    return OutputEvidence(
+        name=leaf.path,
+        run=run,
+        outcome="equivalent",
+        judged_by="bits",
+        dtype="string" if before.dtype.kind in "OSU" else dtype,
+        shape=before.shape,
+        elements=before.size,
+        finite=leaf.size.finite,
+        scale=scale,
+        noise=noise * scale if scale else noise,
+        rtol=rtol,
+        atol=atol,
+        tolerance=origin,
+    )
+
+
+def _applied(before: Array, scale: float, rule: Rule) -> tuple[float, float, Origin]:
+    """rtol, atol, and whose they are."""
+    floating = is_floating(before)
+    if floating and rule.tolerance.is_default:
+        return *default_tolerance(before.dtype.name, scale), "default"
+    if floating or (rule.named and before.dtype.kind in "iu"):
+        rtol, atol = rule.tolerance.rtol or 0.0, rule.tolerance.atol or 0.0
+        return rtol, atol, "given" if rtol or atol else "exact"
+    return 0.0, 0.0, "exact"
+
+
+def _judge_floating(evidence: OutputEvidence, before: Array, after: Array, rule: Rule) -> OutputEvidence:
+    found = distance(before, after, evidence.rtol, evidence.atol)
+    if not found.differing:
         return evidence
-    return replace(evidence, outcome="inconclusive", reason=f"{evidence.reason}; {_MOVES}")
+    evidence = _measured(evidence, found)
+    evidence = replace(evidence, max_u=found.max_rel / UNIT_ROUNDOFF[evidence.dtype])
+    if found.nan or found.infinite:
+        at = found.nan_at if found.nan else found.infinite_at
+        special = replace(_at(evidence, before, after, at), outcome="different", reason=_special_text(found, before))
+        return _unstable(special, evidence.noise)
+    located = _at(evidence, before, after, found.worst_at)
+    if not found.outside:
+        return replace(located, judged_by="tolerance")
+    return _judge_noise(located, found.beyond, rule.tolerance)
 
 
-def _noise(first: Array | None, second: Array | None) -> float:
-    if first is None or second is None:
-        return 0.0 if first is second else float("inf")
-    if first.shape != second.shape or first.dtype != second.dtype or _special_values(first, second) is not None:
-        return float("inf")
-    move = measure(first, second)
-    if first.dtype.name not in UNIT_ROUNDOFF:
-        return float(move.differing)
-    return move.max_abs / move.scale if move.scale else float("inf") if move.max_abs else 0.0
+def _judge_noise(evidence: OutputEvidence, beyond: float, tolerance: Tolerance) -> OutputEvidence:
+    """The elements outside the tolerance are apart by at most `beyond`."""
+    if not tolerance.is_default or beyond > NOISE_FACTOR * evidence.noise:
+        return replace(evidence, outcome="different", judged_by="", reason=_beyond_text(evidence))
+    if evidence.noise <= NOISE_LIMIT * evidence.atol:
+        return replace(evidence, judged_by="noise floor")
+    text = f"differs by {beyond:.3g}, noise floor {evidence.noise:.3g}: {_MOVES}"
+    return replace(evidence, outcome="inconclusive", judged_by="", reason=text)
+
+
+def _judge_integers(evidence: OutputEvidence, before: Array, after: Array, rule: Rule) -> OutputEvidence:
+    found = integer_distance(before, after, evidence.rtol, evidence.atol)
+    if not found.differing:
+        return evidence
+    located = _at(_measured(evidence, found), before, after, found.worst_at)
+    return (
+        _judge_noise(located, found.beyond, rule.tolerance)
+        if found.outside
+        else replace(located, judged_by="tolerance")
+    )
+
+
+def _judge_exact(evidence: OutputEvidence, before: Array, after: Array) -> OutputEvidence:
+    at = unequal(before, after)
+    if not at.size:
+        return evidence
+    text = f"{at.size} of {evidence.elements} elements differ ({evidence.dtype} has to be equal)"
+    found = replace(evidence, differing=at.size, outside=at.size, least_rtol=np.inf, least_atol=np.inf, judged_by="")
+    located = _at(found, before, after, int(at[0]))
+    if evidence.noise > 0:
+        return replace(located, outcome="inconclusive", reason=f"{text}; {_MOVES}")
+    return replace(located, outcome="different", reason=text)
 
 
 def _judge_empty(path: str, run: Run, before: Array | None, after: Array | None) -> OutputEvidence:
@@ -145,126 +230,63 @@ def _judge_empty(path: str, run: Run, before: Array | None, after: Array | None)
     return _different(path, run, f"{'empty' if before is None else 'filled'} optional before, the opposite after")
 
 
-def _numbers(path: str, run: Run, before: Array, after: Array, *, tolerance: Tolerance, noise: float) -> OutputEvidence:
-    dtype = before.dtype.name
-    move = measure(before, after)
-    rtol, atol = default_tolerance(dtype, move.scale)
-    if not tolerance.is_default:
-        rtol, atol = tolerance.rtol or 0.0, tolerance.atol or 0.0
-    is_float = dtype in UNIT_ROUNDOFF
-    return OutputEvidence(
-        name=path,
-        run=run,
-        outcome="equivalent",
-        dtype="string" if before.dtype.kind in "OSU" else dtype,
-        shape=before.shape,
-        elements=before.size,
-        finite=int(np.count_nonzero(np.isfinite(before))) if is_float else before.size,
-        differing=move.differing,
-        max_abs=move.max_abs,
-        max_rel=move.max_rel,
-        max_u=move.max_rel / UNIT_ROUNDOFF[dtype] if is_float else 0.0,
-        scale=move.scale,
-        noise=noise * move.scale if is_float and move.scale else noise,
-        rtol=rtol,
-        atol=atol,
+def _measured(evidence: OutputEvidence, found: Distance) -> OutputEvidence:
+    return replace(
+        evidence,
+        differing=found.differing,
+        max_abs=found.max_abs,
+        max_rel=found.max_rel,
+        outside=found.outside + found.nan + found.infinite,
+        least_rtol=found.least_rtol,
+        least_atol=found.least_atol,
     )
 
 
-def _judge_numbers(evidence: OutputEvidence, before: Array, after: Array, tolerance: Tolerance) -> OutputEvidence:
-    if evidence.differing == 0:
-        return replace(evidence, judged_by="bits")
-    if evidence.dtype not in UNIT_ROUNDOFF:
-        return _judge_exact(evidence, before, after)
-    excess = _excess(before, after, evidence.rtol, evidence.atol)
-    located = _at(evidence, before, after, int(np.argmax(excess)))
-    if excess.max() <= 0:
-        return replace(located, judged_by="tolerance")
-    beyond = float(np.abs(after.astype(np.float64) - before.astype(np.float64)).ravel()[excess.ravel() > 0].max())
-    return _judge_noise(located, beyond, tolerance)
+def _unstable(evidence: OutputEvidence, noise: float) -> OutputEvidence:
+    """A difference in kind says nothing where the unchanged model shows one too."""
+    if not np.isinf(noise):
+        return replace(evidence, judged_by="")
+    return replace(evidence, outcome="inconclusive", judged_by="", reason=f"{evidence.reason}; {_MOVES}")
 
 
-def _judge_noise(evidence: OutputEvidence, beyond: float, tolerance: Tolerance) -> OutputEvidence:
-    """The elements outside the tolerance are apart by at most `beyond`."""
-    if not tolerance.is_default or beyond > NOISE_FACTOR * evidence.noise:
-        return replace(evidence, outcome="different", reason=_beyond_text(evidence))
-    if evidence.noise <= NOISE_LIMIT * evidence.atol:
-        return replace(evidence, judged_by="noise floor")
-    text = f"differs by {beyond:.3g}, noise floor {evidence.noise:.3g}: {_MOVES}"
-    return replace(evidence, outcome="inconclusive", reason=text)
+def _noise(first: Leaf, second: Array | None) -> float:
+    before = first.array
+    if before is None or second is None:
+        return 0.0 if before is second else float("inf")
+    if before.shape != second.shape or before.dtype != second.dtype:
+        return float("inf")
+    if not is_floating(before):
+        return float(unequal(before, second).size)
+    apart, scale = furthest(before, second), first.size.scale
+    return apart / scale if scale else float("inf") if apart else 0.0
 
 
-def _judge_exact(evidence: OutputEvidence, before: Array, after: Array) -> OutputEvidence:
-    located = _at(evidence, before, after, int(np.argmax(_differing(before, after))))
-    text = f"{evidence.differing} of {evidence.elements} elements differ ({evidence.dtype} has to be equal)"
-    if evidence.noise > 0:
-        return replace(located, outcome="inconclusive", reason=f"{text}; {_MOVES}")
-    return replace(located, outcome="different", reason=text)
+def _special_text(found: Distance, before: Array) -> str:
+    if found.nan:
+        return f"NaN on one side only, at {found.nan} of {before.size} elements"
+    return f"infinite on one side, not the same on the other, at {found.infinite} of {before.size} elements"
 
 
 def _beyond_text(evidence: OutputEvidence) -> str:
     where = f"at {list(evidence.worst_index)}: {evidence.worst_before} before, {evidence.worst_after} after"
-    return f"{where}; outside rtol {evidence.rtol:.3g}, atol {evidence.atol:.3g}, noise floor {evidence.noise:.3g}"
-
-
-def _special_values(before: Array, after: Array) -> tuple[str, int] | None:
-    """NaN or infinity on one side only: the reason and the flat index of the first."""
-    if before.dtype.name not in UNIT_ROUNDOFF:
-        return None
-    nan = np.isnan(before) != np.isnan(after)
-    if nan.any():
-        return f"NaN on one side only, at {np.count_nonzero(nan)} of {nan.size} elements", int(np.argmax(nan))
-    infinite = (np.isinf(before) | np.isinf(after)) & (before != after)
-    if infinite.any():
-        count = f"{np.count_nonzero(infinite)} of {infinite.size} elements"
-        return f"infinite on one side, not the same on the other, at {count}", int(np.argmax(infinite))
-    return None
-
-
-def _excess(before: Array, after: Array, rtol: float, atol: float) -> Array:
-    """How far each element is outside the tolerance; -inf where both are the same NaN or infinity."""
-    first, second = before.astype(np.float64), after.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        excess = np.abs(second - first) - (atol + rtol * np.abs(first))
-    return np.where(np.isfinite(first), excess, -np.inf)
-
-
-def _differing(before: Array, after: Array) -> Array:
-    """Where the bits differ; two NaNs do not."""
-    if before.dtype.name not in UNIT_ROUNDOFF:
-        return np.asarray(before != after)
-    bits = f"u{before.dtype.itemsize}"
-    unequal = before.view(bits) != after.view(bits)
-    return np.asarray(unequal & ~(np.isnan(before) & np.isnan(after))) if unequal.any() else np.asarray(unequal)
-
-
-def _largest(values: Array) -> float:
-    finite = values[np.isfinite(values)]
-    return float(finite.max()) if finite.size else 0.0
-
-
-def _scale(values: Array) -> float:
-    finite = values[np.isfinite(values)].astype(np.float64)
-    with np.errstate(over="ignore"):
-        return float(np.sqrt(np.mean(np.square(finite)))) if finite.size else 0.0
+    allowed = f"rtol {evidence.rtol:.3g}, atol {evidence.atol:.3g} ({evidence.tolerance})"
+    count = f"{evidence.outside} of {evidence.elements} elements"
+    return f"{where}; {count} outside {allowed}, noise floor {evidence.noise:.3g}"
 
 
 def _at(evidence: OutputEvidence, before: Array, after: Array, flat: int) -> OutputEvidence:
     index = tuple(int(item) for item in np.unravel_index(flat, before.shape))
-    return replace(evidence, worst_index=index, worst_before=_shown(before[index]), worst_after=_shown(after[index]))
+    return replace(evidence, worst_index=index, worst_before=shown(before[index]), worst_after=shown(after[index]))
 
 
-def _shown(value: Any) -> float | str:
+def shown(value: Any) -> float | str:
+    """One element as plain data."""
     return value if isinstance(value, str) else str(value) if isinstance(value, complex | bytes) else float(value)
 
 
 def _different(path: str, run: Run, reason: str) -> OutputEvidence:
-    return OutputEvidence(path, run, "different", reason=reason)
+    return OutputEvidence(path, run, "different", reason=reason, least_rtol=np.inf, least_atol=np.inf)
 
 
-def _sizes(array: Array) -> list[int]:
-    return list(array.shape)
-
-
-def _structure(name: str, found: Mapping[str, Array | None]) -> str:
-    return "one tensor" if list(found) == [name] else f"{len(found)} tensors ({', '.join(list(found)[:4]) or 'none'})"
+def _structure(name: str, paths: list[str]) -> str:
+    return "one tensor" if paths == [name] else f"{len(paths)} tensors ({', '.join(paths[:4]) or 'none'})"

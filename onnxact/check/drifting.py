@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.check.compare import UNIT_ROUNDOFF, leaves
-from onnxact.check.feeding import Recipe, find_feeds
+from onnxact.check.compare import leaves
+from onnxact.check.distance import UNIT_ROUNDOFF
+from onnxact.check.drawing import ValRange
+from onnxact.check.feeding import Given, find_feeds, make_recipe
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.providers import resolve_providers
 from onnxact.check.session import Outputs, RunFailure, Session, open_session, run_session
@@ -56,16 +58,16 @@ def drift(
     after: Source,
     *,
     provider: str = "cpu",
-    inputs: Mapping[str, Any] | None = None,
+    inputs: Given | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    val_range: ValRange | None = None,
     seeds: Sequence[int] = (0, 1),
     folder: str | os.PathLike[str] | None = None,
 ) -> Drift:
     """Run both on the same inputs, optimisation off, and measure. Raises as check does."""
     name = resolve_providers([provider]).names[0]
     pair = open_subject(before, folder=folder), open_subject(after, folder=folder)
-    shapes = {key: tuple(shape) for key, shape in (input_shapes or {}).items()}
-    recipe = Recipe(pair[0].model, tuple(seeds), shapes, inputs or {})
+    recipe = make_recipe(pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range)
     first, second = (open_session(subject, name, optimise=False) for subject in pair)
     try:
         feeding = find_feeds(recipe, first)

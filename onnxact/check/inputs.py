@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, TypeProto, helper
 
+from onnxact.check.drawing import FREE, Limits, ranged_values, signed_values
+from onnxact.check.given import demand_known, demand_shapes, fitted
 from onnxact.check.graph import elem_type_text, overridable_inputs, required_inputs, type_text
-from onnxact.check.ranges import Range, integer_range, with_default
-from onnxact.check.sizes import DEFAULT, Guess, Shape, bind, concrete, mismatch
-from onnxact.errors import ModelError, UsageError
+from onnxact.check.ranges import Range, range_of, with_default
+from onnxact.check.readers import Readers, Use
+from onnxact.check.sizes import DEFAULT, Guess, Shape, find_sizes
+from onnxact.check.steering import is_positive, steering_value
+from onnxact.errors import UsageError
 
 Array = npt.NDArray[Any]
 
 _WORDS = ("", "a", "B", "onnx", "Überprüfung", "0.5", "two words")
 _GIVE = "give one with --load-inputs (inputs= in Python)"
+_SMALLEST = 2.0**-10
+"""The least that a variance or a scale gets."""
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 _SMALL_INTEGERS = {TensorProto.UINT8, TensorProto.INT8}
 _INTEGERS = _SMALL_INTEGERS | {
@@ -32,6 +36,7 @@ _INTEGERS = _SMALL_INTEGERS | {
     TensorProto.INT64,
     TensorProto.UINT64,
 }
+_COMPLEX = {TensorProto.COMPLEX64, TensorProto.COMPLEX128}
 
 
 class NoInputError(UsageError):
@@ -40,19 +45,43 @@ class NoInputError(UsageError):
 
 @dataclass(frozen=True)
 class Feed:
-    """One set of inputs, and how it came about."""
+    """One set of inputs, and how it came about.
+
+    `steering`: the inputs that tell a node what to do (a shape, axes, ...), which a variation leaves alone. `origin`:
+    the file that it was read from.
+    """
 
     label: str
     values: Mapping[str, Any]
+    steering: frozenset[str] = frozenset()
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model, and what its made-up inputs depend on beside the seed."""
+
+    readers: Readers
+    shapes: Mapping[str, Shape]
+    limits: Limits = FREE
+    guess: Guess = DEFAULT
+
+    @property
+    def model(self) -> ModelProto:
+        """The model that is fed."""
+        return self.readers.model
 
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What the value of one input depends on."""
+    """What the value of one input depends on; `number` counts the inputs, `named`: it is by name that it has limits."""
 
-    model: ModelProto
     name: str
+    number: int
     shape: Shape
+    uses: tuple[Use, ...]
+    limits: tuple[float, float] | None
+    named: bool
     seed: int
     rng: np.random.Generator
 
@@ -68,51 +97,48 @@ def make_inputs(
     """A value for every graph input without an initializer; the same arguments give the same values.
 
     Floating inputs: half from N(0, 1), half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
-    Integer inputs: within what reads them (see ranges), else 0..2, 8-bit ones anything. One-element bools are True for
-    even seeds and False for odd ones. `given` values are taken as they are. Dimensions of one symbol are equal; what
-    the model leaves open is `guess`. Sequences get two elements, optionals a value.
+    Integer inputs: within what reads them (see ranges), else 0..2, 8-bit ones anything. What steers a node, such as
+    the shape of a Reshape: something that it takes (see steering). One-element bools are True for seed 0 and False for
+    seed 1; further pairs of seeds go through their combinations, and so do optionals that the model asks whether they
+    are filled. `given` values are taken as they are. Dimensions of one symbol are equal; what the model leaves open is
+    `guess`. Sequences get two elements.
 
     Raises UsageError for names, shapes or types that do not fit the model, NoInputError for a type that NumPy or ONNX
     Runtime's Python interface lacks.
     """
-    given = {} if given is None else given
     shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
-    _demand_known(model.graph, [*shapes, *given])
-    _demand_fitting(model.graph, shapes, given)
-    required = required_inputs(model.graph)
-    sizes = bind(required, {**shapes, **_array_shapes(given)}, guess)
+    demand_known(model.graph, shapes)
+    demand_shapes(model.graph, shapes)
+    source = Source(Readers(model), shapes, guess=guess)
+    return dict(made_feed(source, seed, fitted(model.graph, given or {})).values)
+
+
+def made_feed(source: Source, seed: int, given: Mapping[str, Any]) -> Feed:
+    """As make_inputs, from a model that is indexed; `given` is `fitted` already."""
+    graph = source.model.graph
+    required = required_inputs(graph)
+    sizes = find_sizes(required, {**source.shapes, **array_shapes(given)}, source.guess)
     rng = np.random.default_rng(seed)
-    made = {name: given[name] for name in overridable_inputs(model.graph) if name in given}
-    for value in required:
-        shape = shapes.get(value.name, concrete(value, sizes, guess))
-        recipe = _Recipe(model, value.name, shape, seed, rng)
-        made[value.name] = given[value.name] if value.name in given else _of_type(value.type, recipe)
-    return made
+    made = {name: given[name] for name in overridable_inputs(graph) if name in given}
+    steering = set()
+    for number, value in enumerate(required):
+        if value.name in given:
+            made[value.name] = given[value.name]
+            continue
+        name, limits = value.name, source.limits
+        uses = source.readers.uses(name, sizes)
+        named = name in limits.names
+        recipe = _Recipe(name, number, sizes.shapes[name], uses, limits.of(name), named, seed, rng)
+        steered = _steered(value.type, recipe)
+        made[value.name] = _of_type(value.type, recipe) if steered is None else steered
+        if steered is not None:
+            steering.add(value.name)
+    return Feed(f"seed {seed}", made, frozenset(steering))
 
 
-def load_inputs(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The arrays of an .npz file, by name. Raises ModelError where it is missing or no .npz; pickles are refused."""
-    try:
-        with Path(path).open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise ModelError(f"{path} holds one array without a name; an .npz with one array per input is expected")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{path} is not a readable .npz file: {error}") from error
-
-
-def signed_values(rng: np.random.Generator, shape: Shape) -> Array:
-    """float64 values of both signs and many magnitudes, some of them zero (see make_inputs)."""
-    magnitude = 10.0 ** rng.uniform(-3, 1, shape)
-    logarithmic = np.where(rng.random(shape) < 0.5, magnitude, -magnitude)
-    values = np.where(rng.random(shape) < 0.5, rng.standard_normal(shape), logarithmic)
-    return np.where(rng.random(shape) < 1 / 64, 0.0, values)
-
-
-def moved(values: Mapping[str, Any], scale: float, shift: float) -> dict[str, Any]:
-    """The same inputs with every floating array x replaced by scale * x + shift, in its own dtype."""
-    return {name: _moved(value, scale, shift) for name, value in values.items()}
+def array_shapes(given: Mapping[str, Any]) -> dict[str, Shape]:
+    """The shapes of the values that are one array."""
+    return {name: value.shape for name, value in given.items() if isinstance(value, np.ndarray)}
 
 
 def is_float(value: object) -> bool:
@@ -120,47 +146,15 @@ def is_float(value: object) -> bool:
     return isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype.name == "bfloat16")
 
 
-def _moved(value: Any, scale: float, shift: float) -> Any:
-    if not is_float(value):
-        return value
-    with np.errstate(over="ignore"):
-        return (value.astype(np.float64) * scale + shift).astype(value.dtype)
-
-
-def _demand_known(graph: GraphProto, names: Iterable[str]) -> None:
-    known = [value.name for value in required_inputs(graph)] + overridable_inputs(graph)
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise UsageError(f"the model has no input {', '.join(unknown)}; its inputs: {', '.join(known) or 'none'}")
-
-
-def _demand_fitting(graph: GraphProto, shapes: Mapping[str, Shape], given: Mapping[str, Any]) -> None:
-    for value in graph.input:
-        if value.name in shapes:
-            _demand_shape(value, shapes[value.name])
-        array = given.get(value.name)
-        if isinstance(array, np.ndarray):
-            _demand_shape(value, array.shape)
-            _demand_dtype(value, array)
-
-
-def _demand_shape(value: ValueInfoProto, shape: Shape) -> None:
-    problem = mismatch(value, shape)
-    if problem is not None:
-        raise UsageError(f"input {value.name}: shape [{', '.join(map(str, shape))}] does not fit, {problem}")
-
-
-def _demand_dtype(value: ValueInfoProto, array: Array) -> None:
-    elem_type = value.type.tensor_type.elem_type
-    if elem_type in {TensorProto.UNDEFINED, TensorProto.STRING}:
-        return
-    expected = helper.tensor_dtype_to_np_dtype(elem_type)
-    if array.dtype != expected:
-        raise UsageError(f"input {value.name}: {array.dtype} given, the model takes {expected}")
-
-
-def _array_shapes(given: Mapping[str, Any]) -> dict[str, Shape]:
-    return {name: value.shape for name, value in given.items() if isinstance(value, np.ndarray)}
+def _steered(kind: TypeProto, recipe: _Recipe) -> Array | None:
+    """The value of an input that steers a node; None for any other, and where a caller set its limits."""
+    elem_type = kind.tensor_type.elem_type
+    if recipe.limits is not None or elem_type not in _FLOATS | _INTEGERS | {TensorProto.BOOL}:
+        return None
+    found = steering_value(recipe.uses, math.prod(recipe.shape))
+    if found is None:
+        return None
+    return np.array(found).astype(helper.tensor_dtype_to_np_dtype(elem_type)).reshape(recipe.shape)
 
 
 def _of_type(kind: TypeProto, recipe: _Recipe) -> Any:
@@ -169,40 +163,73 @@ def _of_type(kind: TypeProto, recipe: _Recipe) -> Any:
     if kind.HasField("sequence_type") and kind.sequence_type.elem_type.HasField("tensor_type"):
         return [_of_type(kind.sequence_type.elem_type, recipe) for _ in range(2)]
     if kind.HasField("optional_type"):
-        return _of_type(kind.optional_type.elem_type, recipe)
+        asked = any(use.node.op_type == "OptionalHasElement" for use in recipe.uses)
+        return None if asked and not _yes(recipe) else _of_type(kind.optional_type.elem_type, recipe)
     raise NoInputError(f"input {recipe.name} is of type {type_text(kind)}, for which no value can be made up; {_GIVE}")
 
 
 def _tensor(elem_type: int, recipe: _Recipe) -> Array:
     if elem_type in _FLOATS:
-        return signed_values(recipe.rng, recipe.shape).astype(helper.tensor_dtype_to_np_dtype(elem_type))
+        return _floats(np.dtype(helper.tensor_dtype_to_np_dtype(elem_type)), recipe)
     if elem_type in _INTEGERS:
         return _integers(elem_type, recipe)
     if elem_type == TensorProto.BOOL:
         return _bools(recipe)
+    text = elem_type_text(elem_type)
+    if recipe.limits is not None and recipe.named:
+        raise UsageError(f"value range of {recipe.name}: it is of type {text}, which has none")
     if elem_type == TensorProto.STRING:
         return recipe.rng.choice(np.array(_WORDS, object), recipe.shape)
-    raise NoInputError(
-        f"input {recipe.name} is of type {elem_type_text(elem_type)}, which cannot be fed from NumPy; {_GIVE}"
-    )
+    if elem_type in _COMPLEX:
+        raise NoInputError(f"input {recipe.name} is of type {text}, which ONNX Runtime does not take (1.31)")
+    raise NoInputError(f"input {recipe.name} is of type {text}, which cannot be fed from NumPy; {_GIVE}")
+
+
+def _floats(dtype: Any, recipe: _Recipe) -> Array:
+    if recipe.limits is not None:
+        return ranged_values(recipe.rng, recipe.shape, dtype, *recipe.limits)
+    values = signed_values(recipe.rng, recipe.shape)
+    if is_positive(recipe.uses):
+        values = np.maximum(np.abs(values), _SMALLEST)
+    return np.asarray(values.astype(dtype))
 
 
 def _integers(elem_type: int, recipe: _Recipe) -> Array:
     """For even seeds, one half (all, for a single element) are values that the model compares the input with."""
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
-    limits = np.iinfo(dtype)
-    default = Range(limits.min, limits.max) if elem_type in _SMALL_INTEGERS else Range(0, 2)
-    found = with_default(integer_range(recipe.model, recipe.name), default)
-    low, high = max(found.low, limits.min), min(found.high, limits.max)
-    choices = [choice for choice in found.choices if low <= choice <= limits.max]
-    values = recipe.rng.integers(low, max(low, high), recipe.shape, dtype, endpoint=True)
+    ends = np.iinfo(dtype)
+    found = _whole_limits(recipe) if recipe.limits is not None else _allowed(elem_type, recipe)
+    low, high = max(found.low, ends.min), min(found.high, ends.max)
+    choices = [choice for choice in found.choices if low <= choice <= ends.max]
+    values = np.asarray(recipe.rng.integers(low, max(low, high), recipe.shape, dtype, endpoint=True))
     if not choices or recipe.seed % 2:
-        return np.asarray(values)
+        return values
     chosen = recipe.rng.random(recipe.shape) < (1.0 if values.size == 1 else 0.5)
     return np.where(chosen, recipe.rng.choice(np.array(choices, dtype), recipe.shape), values)
 
 
+def _allowed(elem_type: int, recipe: _Recipe) -> Range:
+    ends = np.iinfo(helper.tensor_dtype_to_np_dtype(elem_type))
+    default = Range(int(ends.min), int(ends.max)) if elem_type in _SMALL_INTEGERS else Range(0, 2)
+    return with_default(range_of(recipe.uses), default)
+
+
+def _whole_limits(recipe: _Recipe) -> Range:
+    low, high = recipe.limits or (0.0, 0.0)
+    if math.ceil(low) > math.floor(high):
+        raise UsageError(f"value range of {recipe.name}: no whole number lies in [{low:g}, {high:g}]")
+    return Range(math.ceil(low), math.floor(high))
+
+
 def _bools(recipe: _Recipe) -> Array:
-    if int(np.prod(recipe.shape)) == 1:
-        return np.full(recipe.shape, recipe.seed % 2 == 0)
-    return recipe.rng.random(recipe.shape) < 0.5
+    if recipe.limits is not None and recipe.named:
+        ends = _whole_limits(recipe)
+        return recipe.rng.integers(max(ends.low, 0), min(ends.high, 1), recipe.shape, endpoint=True).astype(bool)
+    if math.prod(recipe.shape) == 1:
+        return np.full(recipe.shape, _yes(recipe))
+    return np.asarray(recipe.rng.random(recipe.shape) < 0.5)
+
+
+def _yes(recipe: _Recipe) -> bool:
+    """All inputs True for seed 0, False for seed 1; each further pair of seeds turns other inputs round."""
+    return (recipe.seed % 2 == 0) != bool(recipe.seed // 2 >> recipe.number % 16 & 1)

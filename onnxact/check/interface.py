@@ -1,4 +1,7 @@
-"""(before, after) -> what a caller of the model would notice: inputs and outputs lost, added, reordered, retyped."""
+"""(before, after) -> what a caller of the model would notice: inputs and outputs lost, added, reordered, retyped.
+
+x: float[1, 3] before, float[N, 3] after: nothing. float[1, 4] after: "input 'x' was of shape [1, 3], is [1, 4]".
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,28 @@ from collections.abc import Iterator, Sequence
 
 from onnx import GraphProto, ModelProto, ValueInfoProto
 
-from onnxact.check.graph import UNDECLARED, overridable_inputs, required_inputs, type_text
+from onnxact.check.graph import UNDECLARED, declared_shape, overridable_inputs, required_inputs, type_text
 
 
 def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
     """One sentence a difference; nothing where a caller sees the same names, order and element types.
 
-    Inputs with a default value may come and go below IR version 4, where every initializer has to be an input.
+    The declared shapes of inputs must not contradict each other; those of outputs may (see interface_notes). Inputs
+    with a default value may come and go below IR version 4, where every initializer has to be an input.
     """
     first, second = before.graph, after.graph
     found = [
         *_differences("input", required_inputs(first), required_inputs(second)),
         *_differences("output", list(first.output), list(second.output)),
         *(_lost_defaults(first, second) if min(before.ir_version, after.ir_version) >= 4 else ()),
+        *_reshaped("input", required_inputs(first), required_inputs(second)),
     ]
     return tuple(found)
+
+
+def interface_notes(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
+    """Outputs whose declared shapes contradict each other: one declaration is wrong, what comes out is compared."""
+    return tuple(f"declared otherwise: {text}" for text in _reshaped("output", before.graph.output, after.graph.output))
 
 
 def _differences(kind: str, before: Sequence[ValueInfoProto], after: Sequence[ValueInfoProto]) -> Iterator[str]:
@@ -34,6 +44,29 @@ def _differences(kind: str, before: Sequence[ValueInfoProto], after: Sequence[Va
         was, becomes = type_text(value.type), types.get(value.name, UNDECLARED)
         if was != becomes and UNDECLARED not in {was, becomes}:
             yield f"{kind} {value.name!r} was {was}, is {becomes}"
+
+
+def _reshaped(kind: str, before: Sequence[ValueInfoProto], after: Sequence[ValueInfoProto]) -> Iterator[str]:
+    shapes = {value.name: _shape(value) for value in after}
+    for value in before:
+        was, becomes = _shape(value), shapes.get(value.name)
+        if was is not None and becomes is not None and _contradict(was, becomes):
+            yield f"{kind} {value.name!r} was of shape {_text(was)}, is {_text(becomes)}"
+
+
+def _shape(value: ValueInfoProto) -> tuple[int | str, ...] | None:
+    return declared_shape(value.type.tensor_type) if value.type.HasField("tensor_type") else None
+
+
+def _contradict(one: Sequence[int | str], other: Sequence[int | str]) -> bool:
+    if len(one) != len(other):
+        return True
+    sizes = zip(one, other, strict=True)
+    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in sizes)
+
+
+def _text(shape: Sequence[int | str]) -> str:
+    return f"[{', '.join(str(size or '?') for size in shape)}]"
 
 
 def _lost_defaults(before: GraphProto, after: GraphProto) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper
 
+from onnxact.check.options import RuntimeOptions, plain_options, set_session_options
 from onnxact.errors import MissingPackageError, ProviderError, UsageError
 
 _GPU = "pip install 'onnxact[gpu]' (onnxruntime-gpu, in place of onnxruntime), with a CUDA driver it supports"
@@ -39,12 +42,28 @@ PROVIDERS: Mapping[str, tuple[str, str]] = {
     "rknpu": ("RknpuExecutionProvider", _OWN_BUILD),
     "vsinpu": ("VSINPUExecutionProvider", _OWN_BUILD),
     "js": ("JsExecutionProvider", _OWN_BUILD),
+    "tvm": ("TvmExecutionProvider", _OWN_BUILD),
     "webnn": ("WebNNExecutionProvider", _OWN_BUILD),
     "azure": ("AzureExecutionProvider", "it is part of onnxruntime on Linux and Windows"),
 }
 
-# TF32 keeps 10 bits of a float32 product's 23, so CUDA would differ from itself by 1e-3 (FACTS.md).
-_OPTIONS: Mapping[str, Mapping[str, str]] = {"CUDAExecutionProvider": {"use_tf32": "0"}}
+# Optimisation levels by name; `optimise` as a bool stands for the first and the last.
+LEVELS: Mapping[str, str] = {
+    "off": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_DEFAULTS = RuntimeOptions()
+_TF32_NOTE = (
+    "tensorrt may use TF32, which none of its options turns off; NVIDIA_TF32_OVERRIDE=0 in the environment does "
+    "(docs.nvidia.com/cuda/cublas)"
+)
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : 1?(?:Load model from .*? failed:)?")
+# Where in ONNX Runtime's sources a message comes from: "/onnxruntime_src/.../arena.cc:360 void* f(size_t, bool) ".
+_LOCATION = re.compile(
+    r"/onnxruntime\S*:\d+ [^()]*(?:operator\(\))?\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])? "
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,7 @@ def runtime() -> ModuleType:
     return onnxruntime  # type: ignore[no-any-return]
 
 
+@cache
 def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a model that it cannot load or run: its own classes derive from Exception alone."""
     state = runtime().capi.onnxruntime_pybind11_state
@@ -71,23 +91,69 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, ValueError, RuntimeError, TypeError, NotImplementedError, MemoryError)
 
 
-def resolve_providers(names: Sequence[str] | None) -> Resolved:
+def resolve_providers(names: Sequence[str] | None, options: RuntimeOptions = _DEFAULTS) -> Resolved:
     """The providers `names` ask for; for None: cpu, and cuda if a session really gets it.
 
     Names are short (`cpu`, `cuda`, ...) or ONNX Runtime's own, in any case; doubles are dropped. Raises UsageError for
-    an unknown name or an empty list, ProviderError for one that a session does not get, MissingPackageError.
+    an unknown name, an empty list, or options that a provider does not take; ProviderError for a provider that a
+    session does not get; MissingPackageError.
     """
-    if names is None:
-        problem = unavailable("cuda")
-        return Resolved(("cpu", "cuda")) if problem is None else Resolved(("cpu",), (f"cuda left out: {problem}",))
-    asked = tuple(dict.fromkeys(_short_name(name) for name in names))
+    found = _default_providers() if names is None else _asked_providers(names)
+    unused = sorted(set(options.provider_options) - set(found.names))
+    if unused:
+        raise UsageError(f"provider options for {', '.join(unused)}: the check runs on {', '.join(found.names)} only")
+    for name in found.names:
+        _demand_options(name, options)
+    return found
+
+
+def runtime_options(
+    provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+    session_options: Mapping[str, Any] | None = None,
+    *,
+    tf32: bool = False,
+) -> RuntimeOptions:
+    """Options of the caller's, by provider name in any spelling. Raises UsageError for what makes no sense."""
+    by_name = {short_name(name): plain_options(values) for name, values in (provider_options or {}).items()}
+    if tf32 and "use_tf32" in by_name.get("cuda", {}):
+        raise UsageError("give tf32 or the provider option use_tf32, not both")
+    if session_options:
+        set_session_options(runtime().SessionOptions(), session_options)
+    return RuntimeOptions(by_name, dict(session_options or {}), tf32)
+
+
+def _default_providers() -> Resolved:
+    problem = unavailable("cuda")
+    return Resolved(("cpu", "cuda")) if problem is None else Resolved(("cpu",), (f"cuda left out: {problem}",))
+
+
+def _asked_providers(names: Sequence[str]) -> Resolved:
+    asked = tuple(dict.fromkeys(short_name(name) for name in names))
     if not asked:
         raise UsageError("no provider is named; name at least one, such as cpu")
     for name in asked:
         problem = unavailable(name)
         if problem is not None:
             raise ProviderError(f"provider {name}: {problem}; {PROVIDERS[name][1]}")
-    return Resolved(asked)
+    return Resolved(asked, (_TF32_NOTE,) if "tensorrt" in asked else ())
+
+
+def _demand_options(name: str, options: RuntimeOptions) -> None:
+    """ONNX Runtime refuses unknown options of some providers; of others it ignores them, which says nothing."""
+    chosen = options.provider_options.get(name, {})
+    if not (chosen or options.session_options):
+        return
+    try:
+        session = create(_one_node_model(), name, optimise=False, options=options)
+    except runtime_errors() as error:
+        given = {**chosen, **options.session_options}
+        text = ", ".join(f"{key}={value}" for key, value in given.items())
+        raise UsageError(f"provider {name} does not take the options {text}: {first_line(error)}") from error
+    known = session.get_provider_options().get(PROVIDERS[name][0], {})
+    ignored = sorted(chosen.keys() - known.keys()) if known or name == "cpu" else []
+    if ignored:
+        listed = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        raise UsageError(f"provider {name} ignores the option {', '.join(ignored)}; {listed}")
 
 
 def available_names() -> tuple[str, ...]:
@@ -102,6 +168,8 @@ def unavailable(name: str) -> str | None:
     full = PROVIDERS[name][0]
     if full not in ort.get_available_providers():
         return f"ONNX Runtime {ort.__version__} here was built without {full}"
+    if name == "cpu":
+        return None
     try:
         session = create(_one_node_model(), name, optimise=False)
         if full not in session.get_providers():
@@ -112,58 +180,85 @@ def unavailable(name: str) -> str | None:
     return None
 
 
-def create(source: str | bytes, name: str, *, optimise: bool, folder: str | None = None, threads: int = 0) -> Any:
+def create(
+    source: str | bytes,
+    name: str,
+    *,
+    optimise: bool | str,
+    folder: str | None = None,
+    threads: int = 0,
+    options: RuntimeOptions = _DEFAULTS,
+    record: bool = True,
+    profile: str | None = None,
+    optimised_path: str | None = None,
+    disabled: Sequence[str] = (),
+) -> Any:
     """An onnxruntime.InferenceSession with its own silent fallback to the CPU switched off.
 
-    `source` is a path or a serialized model, `folder` the one its relative external data lie in. Graph optimisation
-    is at its highest level or off altogether. `threads` 0: as many as ONNX Runtime sees fit. Raises what
+    `source` is a path or a serialized model, `folder` the one its relative external data lie in. `optimise`: graph
+    optimisation off, on, or at one of LEVELS. `threads` 0: as many as the options say, or ONNX Runtime sees fit.
+    `record` has it remember which provider got which node; `profile` is where profiles begin, `optimised_path` where
+    the optimised model goes, `disabled` are optimisations left out, by ONNX Runtime's names. Raises what
     `runtime_errors()` lists.
     """
     ort = runtime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    chosen = ort.SessionOptions()
+    set_session_options(chosen, options.session_options)
+    chosen.log_severity_level = 4
+    chosen.graph_optimization_level = _level(optimise)
+    if threads:
+        chosen.intra_op_num_threads = threads
     if folder is not None:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    if name != "cpu":
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    return ort.InferenceSession(source, options, providers=_provider_list(name), enable_fallback=0)
+        chosen.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
+    if record:
+        chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if profile is not None:
+        chosen.enable_profiling, chosen.profile_file_prefix = True, profile
+    if optimised_path is not None:
+        chosen.optimized_model_filepath = optimised_path
+    further = {"disabled_optimizers": list(disabled)} if disabled else {}
+    session = _session_class()(source, chosen, providers=_provider_list(name, options), **further)
+    session._model_bytes = None  # kept for set_providers alone, which is not called: a second copy of the model
+    return session
 
 
-def placement(session: Any) -> tuple[tuple[str, int], ...] | None:
-    """(short provider name, number of nodes it was given), None where this ONNX Runtime does not tell (before 1.24)."""
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return None
-    counts: dict[str, int] = {}
-    for part in session.get_provider_graph_assignment_info():
-        short = _short_name(part.ep_name)
-        counts[short] = counts.get(short, 0) + len(part.get_nodes())
-    return tuple(sorted(counts.items()))
+@cache
+def _session_class() -> Any:
+    """InferenceSession without its fallback: it would try again on the CPU, and print (up to 1.23, unconditionally)."""
+
+    class StrictSession(runtime().InferenceSession):  # type: ignore[misc]
+        """A session that fails where its providers do."""
+
+        _enable_fallback = property(lambda _self: False, lambda _self, _value: None)
+
+    return StrictSession
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, with ONNX Runtime's prefix taken off."""
+    """The first line of an error's message, without ONNX Runtime's prefix and places in its sources."""
     text = str(error).strip() or type(error).__name__
-    line = text.splitlines()[0]
-    return line.split(" : ", 2)[-1] if line.startswith("[ONNXRuntimeError]") else line
+    return _LOCATION.sub("", _PREFIX.sub("", text.splitlines()[0])).strip()
 
 
-def _short_name(name: str) -> str:
-    wanted = name.strip().lower()
-    for short, (full, _) in PROVIDERS.items():
-        if wanted in {short, full.lower()}:
+def short_name(full: str) -> str:
+    """The short name of a provider that ONNX Runtime names, in any spelling; raises UsageError for an unknown one."""
+    wanted = full.strip().lower()
+    for short, (long, _) in PROVIDERS.items():
+        if wanted in {short, long.lower()}:
             return short
     raise UsageError(
-        f"unknown provider {name!r}; known: {', '.join(PROVIDERS)}; available here: {', '.join(available_names())}"
+        f"unknown provider {full!r}; known: {', '.join(PROVIDERS)}; available here: {', '.join(available_names())}"
     )
 
 
-def _provider_list(name: str) -> list[tuple[str, dict[str, str]]]:
-    full = PROVIDERS[name][0]
-    first = (full, dict(_OPTIONS.get(full, {})))
-    return [first] if name == "cpu" else [first, (PROVIDERS["cpu"][0], {})]
+def _level(optimise: bool | str) -> Any:
+    name = optimise if isinstance(optimise, str) else "all" if optimise else "off"
+    return getattr(runtime().GraphOptimizationLevel, LEVELS[name])
+
+
+def _provider_list(name: str, options: RuntimeOptions) -> list[tuple[str, dict[str, str]]]:
+    first = (PROVIDERS[name][0], options.of_provider(name))
+    return [first] if name == "cpu" else [first, (PROVIDERS["cpu"][0], options.of_provider("cpu"))]
 
 
 def _one_node_model() -> bytes:

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from onnxact.activation.catalog import ACTIVATIONS
-from onnxact.activation.expr import Expr, ops, parameters, term
-from onnxact.activation.forms import find_form
-from onnxact.activation.numeric import fold
-from onnxact.check.verdict import SiteProbe
+from onnxact.check.meaning import channel_axis, kinks, meaning_of
+from onnxact.check.site_evidence import SiteProbe
 from onnxact.rewrite.draft import Change
-from onnxact.rewrite.site import Parameters, Tensor, known
-
-_BRANCHING = {"Relu", "Abs", "Max", "Min", "Where", "Clip", "Sign", "LeakyRelu", "PRelu", "Elu"}
+from onnxact.rewrite.reference import other_form
 
 
 def probes(changes: Iterable[Change]) -> tuple[SiteProbe, ...]:
-    """Return one probe a change: every point where the function, or the way it is computed, changes its branch."""
-    return tuple(
-        SiteProbe(
-            change.site.scope.path,
-            change.site.node,
-            change.site.input,
-            change.site.output,
-            tuple(sorted(_kinks(change.activation, change.form, change.parameters) | _kinks_before(change))),
-            _channel_axis(change.parameters),
-        )
-        for change in changes
-    )
+    """Return one probe a change, with what the site means in the model that the rewritten one is compared with.
+
+    After a swap that is a model in which the site has the new activation, in another form.
+    """
+    return tuple(map(_probe, changes))
 
 
 def needs_exact(changes: Iterable[Change]) -> bool:
@@ -37,30 +24,17 @@ def needs_exact(changes: Iterable[Change]) -> bool:
     return all(change.exact for change in changes)
 
 
-def _kinks_before(change: Change) -> set[float]:
+def _probe(change: Change) -> SiteProbe:
     site = change.site
-    return _kinks(site.activation, site.form, site.parameters)
+    was = meaning_of(site.activation, site.form, site.parameters, site.dtype)
+    becomes = meaning_of(change.activation, change.form, change.parameters, site.dtype, exact=bool(change.exact))
+    before = was if change.exact is not None else meaning_of(*_reference(change), change.parameters, site.dtype)
+    axis = channel_axis(becomes)
+    scope = site.scope.path
+    return SiteProbe(scope, site.node, site.input, site.output, kinks(was, becomes), axis, before, becomes)
 
 
-def _kinks(activation: str, form: str, bound: Parameters) -> set[float]:
-    row = ACTIVATIONS[activation]
-    values = known({name: value for name, value in bound.items() if not isinstance(value, Tensor)}) or {}
-    found = {_value(term(kink), values) for kink in row.kinks}
-    if ops(find_form(row, form).expr) & _BRANCHING:
-        found.add(0.0)
-    return {kink for kink in found if kink is not None and np.isfinite(kink)}
-
-
-def _value(kink: Expr, values: dict[str, float]) -> float | None:
-    if any(name not in values for name in parameters(kink)):
-        return None
-    return float(np.asarray(fold(kink, values), np.float64))
-
-
-def _channel_axis(bound: Parameters) -> int | None:
-    """Return the axis, counted from the end, along which the slopes differ; None for one slope."""
-    for value in bound.values():
-        if isinstance(value, Tensor):
-            wide = [axis for axis, size in enumerate(value.value.shape) if size > 1]
-            return wide[0] - value.value.ndim if len(wide) == 1 else None
-    return None
+def _reference(change: Change) -> tuple[str, str]:
+    """The activation after a swap, and the name of the other form that stands in the model it is compared with."""
+    forms, written = ACTIVATIONS[change.activation].forms, other_form(change)
+    return change.activation, next((name for name, form in forms.items() if form is written), "")

@@ -3,42 +3,83 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import EncodeError
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
-from onnxact.check.providers import PROVIDERS, create, first_line, placement, runtime, runtime_errors
+from onnxact.check.graph import required_inputs
+from onnxact.check.loading import with_node
+from onnxact.check.placement import Counts, NodeNames, Placement, Whereabouts, assigned, profiled, with_unique_names
+from onnxact.check.providers import PROVIDERS, create, first_line, runtime, runtime_errors
 from onnxact.check.subject import Source, Subject, open_subject
 from onnxact.errors import ProviderError
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Any]
 
+# What ONNX Runtime 1.20 to 1.31 and its CUDA provider say where memory runs out.
+_MEMORY = re.compile(
+    r"Failed to allocate memory|bad_alloc|bad allocation|out of memory|smaller than requested bytes|Unable to allocate"
+)
+
 
 @dataclass(frozen=True)
 class RunFailure:
-    """A model that was not loaded (`stage` "load") or not run (`stage` "run"), with ONNX Runtime's first line."""
+    """A model that was not loaded (`stage` "load") or not run (`stage` "run"), with ONNX Runtime's first line.
+
+    `of_model`: whether that can be the model's fault, and not the provider's.
+    """
 
     stage: str
     message: str
+    of_model: bool = True
+
+    @property
+    def for_memory(self) -> bool:
+        """Whether memory ran out, which says nothing about the model."""
+        return _MEMORY.search(self.message) is not None
+
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it says something about the model."""
+        return self.of_model and not self.for_memory
 
     def __str__(self) -> str:
-        return f"does not {self.stage}: {self.message}"
+        lacking = "for lack of memory: " if self.for_memory else ""
+        return f"does not {self.stage}: {lacking}{self.message}"
 
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded model on one provider; `placement` is how many nodes each provider was given, None where unknown."""
+    """A loaded model on one provider.
+
+    `names` are those that nodes were given so that they can be told apart, None where they have their own.
+    """
 
     handle: Any
     provider: str
     optimise: bool
-    placement: tuple[tuple[str, int], ...] | None
+    subject: Subject
+    names: NodeNames | None = None
+
+    @cached_property
+    def assigned(self) -> Placement | None:
+        """Which provider got which node; None where this ONNX Runtime does not tell."""
+        return assigned(self.handle)
+
+    @property
+    def placement(self) -> Counts | None:
+        """How many nodes each provider was given, None where that is not known."""
+        return None if self.assigned is None else self.assigned.counts
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -54,23 +95,72 @@ def open_session(
     subject: Subject,
     provider: str,
     *,
-    optimise: bool,
+    optimise: bool | str,
     extra_outputs: Sequence[str] = (),
+    extra_nodes: Sequence[NodeProto] = (),
     threads: int = 0,
+    name_nodes: bool = False,
+    optimised_path: Path | None = None,
+    disabled: Sequence[str] = (),
 ) -> Session | RunFailure:
-    """Load `subject`, with the main-graph values named in `extra_outputs` as further outputs.
+    """Load `subject` with its own options, and the main-graph values in `extra_outputs` as further outputs.
 
-    `threads` 0 leaves their number to ONNX Runtime; 1 starts none, which is quicker for a few nodes.
+    `extra_nodes` are added behind the others, so that there may be outputs of theirs.
+    `optimise` is off, on, or one of providers.LEVELS. `threads` 0 leaves their number to ONNX Runtime; 1 starts none,
+    which is quicker for a few nodes. `name_nodes` gives every node a name of its own, by which `assigned` lists it.
+    `optimised_path` is where ONNX Runtime writes the model as it optimised it, `disabled` the optimisations left out.
+
     Raises ProviderError where the session does not get the provider, or gets it and gives it no node.
     """
+    source, names = _named(subject) if name_nodes else (subject, None)
     try:
-        source = _source(subject, extra_outputs)
-        folder = None if subject.folder is None or isinstance(source, str) else str(subject.folder)
-        handle = create(source, provider, optimise=optimise, folder=folder, threads=threads)
+        handle = create(
+            _source(source, extra_outputs, extra_nodes),
+            provider,
+            optimise=optimise,
+            folder=_folder(source, extra_outputs),
+            threads=threads,
+            options=subject.options,
+            optimised_path=None if optimised_path is None else str(optimised_path),
+            disabled=disabled,
+        )
     except _load_errors() as error:
-        return RunFailure("load", first_line(error))
-    _demand_provider(handle, provider)
-    return Session(handle, provider, optimise, placement(handle) if provider != "cpu" else None)
+        return RunFailure("load", with_node(subject.model, first_line(error)))
+    session = Session(handle, provider, optimise not in (False, "off"), subject, names)
+    _demand_provider(session)
+    return session
+
+
+def whereabouts(session: Session | RunFailure, subject: Subject, inputs: Mapping[str, Any]) -> Whereabouts | None:
+    """Which provider ran which node of a session with named nodes; None for one that failed.
+
+    Before ONNX Runtime 1.24 it takes one more session, whose profile of a run is read. Raises ProviderError where the
+    provider ran no node.
+    """
+    if isinstance(session, RunFailure):
+        return None
+    if session.assigned is not None and session.names is not None:
+        return Whereabouts(session.assigned, session.names)
+    found = _profiled(subject, session.provider, inputs)
+    if found is not None:
+        _demand_nodes(session.provider, found.placement.counts)
+    return found
+
+
+def _profiled(subject: Subject, provider: str, inputs: Mapping[str, Any]) -> Whereabouts | None:
+    source, names = _named(subject)
+    with TemporaryDirectory(prefix="onnxact-") as folder:
+        handle = create(
+            _source(source, ()),
+            provider,
+            optimise=False,
+            folder=_folder(source, ()),
+            options=subject.options,
+            profile=str(Path(folder) / "profile"),
+        )
+        result = run_session(Session(handle, provider, False, subject, names), inputs)
+        path = handle.end_profiling()
+        return None if isinstance(result, RunFailure) else Whereabouts(profiled(path), names)
 
 
 def run_session(
@@ -81,12 +171,14 @@ def run_session(
     Tensors come as NumPy arrays (bfloat16 as ml_dtypes.bfloat16), sequences as lists, maps as dicts, an empty optional
     as None.
     """
-    names = list(session.outputs if outputs is None else outputs)
+    wanted = list(session.outputs if outputs is None else outputs)
+    names = _computed(session, wanted, inputs)
     run = _run_ort_values if _has_bfloat16(session, names) else _run_arrays
     try:
-        return dict(zip(names, run(session.handle, names, inputs), strict=True))
+        found = dict(zip(names, run(session.handle, names, inputs), strict=True)) if names or not wanted else {}
     except runtime_errors() as error:
-        return RunFailure("run", first_line(error))
+        return RunFailure("run", with_node(session.subject.model, first_line(error)))
+    return {name: found[name] if name in found else inputs[name] for name in wanted}
 
 
 def run(
@@ -102,35 +194,62 @@ def run(
     return session if isinstance(session, RunFailure) else run_session(session, inputs, outputs)
 
 
+def _computed(session: Session, names: list[str], inputs: Mapping[str, Any]) -> list[str]:
+    """The names without those of inputs, which are no outputs of a session unless the model says so."""
+    if inputs.keys().isdisjoint(names):
+        return names
+    own = set(session.outputs)
+    return [name for name in names if name in own or name not in inputs]
+
+
 def _load_errors() -> tuple[type[Exception], ...]:
     """EncodeError: a model in memory over 2 GB."""
     return (*runtime_errors(), EncodeError)
 
 
-def _source(subject: Subject, extra_outputs: Sequence[str]) -> str | bytes:
+def _named(subject: Subject) -> tuple[Subject, NodeNames]:
+    model, names = with_unique_names(subject.model)
+    return replace(subject, model=model, path=None), names
+
+
+def _folder(subject: Subject, extra_outputs: Sequence[str]) -> str | None:
+    """Where external data lie; ONNX Runtime knows it itself where it loads a file."""
+    loads_file = subject.path is not None and not extra_outputs
+    return None if loads_file or subject.folder is None else str(subject.folder)
+
+
+def _source(subject: Subject, extra_outputs: Sequence[str], extra_nodes: Sequence[NodeProto] = ()) -> str | bytes:
     """What ONNX Runtime is to load.
 
     Extra outputs are appended as bytes: protobuf merges a repeated `graph` field, so that no copy of the model is made
     (protobuf.dev/programming-guides/encoding, "Last One Wins"). ONNX Runtime infers the type of an output with only a
-    name.
+    name. An input is none of them: OpenVINO does not load a model whose input is an output.
     """
     if subject.path is not None and not extra_outputs:
         return str(subject.path)
     data = subject.model.SerializeToString() if subject.path is None else subject.path.read_bytes()
-    declared = {value.name for value in subject.model.graph.output}
+    given = {value.name for value in required_inputs(subject.model.graph)}
+    declared = {value.name for value in subject.model.graph.output} | given
     addition = ModelProto()
+    if extra_nodes:
+        addition.graph.node.extend(extra_nodes)
     for name in dict.fromkeys(extra_outputs):
         if name not in declared:
             addition.graph.output.add().name = name
     return bytes(data + addition.SerializeToString()) if addition.HasField("graph") else bytes(data)
 
 
-def _demand_provider(handle: Any, provider: str) -> None:
-    full = PROVIDERS[provider][0]
-    if full not in handle.get_providers():
-        raise ProviderError(f"provider {provider}: the session did not get {full}; {PROVIDERS[provider][1]}")
-    given = placement(handle) if provider != "cpu" else None
-    if given is not None and provider not in dict(given):
+def _demand_provider(session: Session) -> None:
+    provider = session.provider
+    full, remedy = PROVIDERS[provider]
+    if full not in session.handle.get_providers():
+        raise ProviderError(f"provider {provider}: the session did not get {full}; {remedy}")
+    if provider != "cpu" and session.placement is not None:
+        _demand_nodes(provider, session.placement)
+
+
+def _demand_nodes(provider: str, given: Counts) -> None:
+    if provider not in dict(given):
         places = ", ".join(f"{name} {count}" for name, count in given) or "none"
         raise ProviderError(f"provider {provider} was given no node of this model (nodes by provider: {places})")
 

@@ -1,270 +1,178 @@
-"""(model, sites, inputs) -> which branches of each site the inputs go through, and further inputs for what they miss.
+"""(before, after, inputs) -> the evidence of every site: what went through it, what it computed, and what follows.
 
-x = [-2, 0, 3] into Relu at kink 0: 1 below, 1 at, 1 above.
+For every site of the two models: what it does on its own; what enters and leaves it while both models run; whether
+anything but sites tells the models apart; further inputs for branches that none of this settles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-import numpy.typing as npt
-
-from onnxact.check.bounds import intervals, values_of
-from onnxact.check.compare import leaves
-from onnxact.check.inputs import Feed, is_float
-from onnxact.check.interval import ANY, Interval
-from onnxact.check.observe import chunks, value_names
-from onnxact.check.session import Outputs, RunFailure, Session, run_session
+from onnxact.check.agreement import agreeing
+from onnxact.check.alone import ELEM_TYPES
+from onnxact.check.inputs import Feed
+from onnxact.check.interval import ANY
+from onnxact.check.knowledge import Knowledge
+from onnxact.check.lifting import Lifted, lift
+from onnxact.check.site_evidence import SiteEvidence, SiteProbe
+from onnxact.check.site_outcome import Found, evidence_of
 from onnxact.check.subject import Subject
-from onnxact.check.verdict import KinkCount, SiteEvidence, SiteProbe
+from onnxact.check.tally import missing
+from onnxact.check.tolerance import Tolerance
+from onnxact.check.watching import Candidates, Seen, Watched, Watcher, Watching
 
-Array = npt.NDArray[Any]
-Counts = npt.NDArray[np.int64]
-
-# Further inputs, made one at a time when asked for.
-Candidates = Callable[[], Iterable[Feed]]
-
+Progress = Callable[[str, float], None]
 DEFAULT_MEMORY_BUDGET = 1 << 28
 
 
-@dataclass(frozen=True)
-class Tally:
-    """Elements that entered a site. `below`, `at`, `above`: [kinks, channels]; one channel where they do not matter.
+def _silent(_what: str, _done: float) -> None:
+    return
 
-    `shape` and `dtype` are those of the first array.
+
+@dataclass(frozen=True)
+class SiteJob:
+    """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
+
+    `feeds` are the sets of inputs, `candidates` makes further ones. `exact`: on the CPU a site has to keep the bits.
+    `tolerance` is what a caller allows. `memory_budget`, in bytes, is for values held at a time.
     """
 
-    below: Counts
-    at: Counts
-    above: Counts
-    elements: int
-    nan: int
-    infinite: int
-    shape: tuple[int, ...]
-    dtype: str
-
-    def plus(self, other: Tally) -> Tally:
-        """Both together; they are of the same site, so of the same shape."""
-        return replace(
-            self,
-            below=self.below + other.below,
-            at=self.at + other.at,
-            above=self.above + other.above,
-            elements=self.elements + other.elements,
-            nan=self.nan + other.nan,
-            infinite=self.infinite + other.infinite,
-        )
-
-
-@dataclass(frozen=True)
-class Reached:
-    """The evidence of every site, in the order given, and the further inputs that it took."""
-
-    evidence: tuple[SiteEvidence, ...]
+    before: Subject
+    after: Subject
     feeds: tuple[Feed, ...]
+    candidates: Candidates = tuple
+    sites: tuple[SiteProbe, ...] = ()
+    provider: str = "cpu"
+    exact: bool = False
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+    progress: Progress = _silent
 
 
 @dataclass(frozen=True)
-class _Site:
-    """A site that can be observed, with what its input can be."""
+class Judged:
+    """The evidence of every site, in the order given, and the further inputs that it took.
 
-    probe: SiteProbe
-    possible: Interval
-
-
-@dataclass(frozen=True)
-class _Observer:
-    """A session that gives the site's values beside the model's own outputs."""
-
-    session: Session
-    own: tuple[str, ...]
-
-
-def reach(
-    subject: Subject,
-    sites: Sequence[SiteProbe],
-    feeds: Sequence[Feed],
-    candidates: Candidates = tuple,
-    *,
-    provider: str = "cpu",
-    memory_budget: int = DEFAULT_MEMORY_BUDGET,
-) -> Reached:
-    """Observe what enters each site, with optimisation off, and search `candidates()` where a branch is missed.
-
-    Inputs on which an output of the model has no finite element do not count: they would compare nothing. At most
-    `memory_budget` bytes of values are held at a time, as far as ONNX Runtime infers their sizes. Sites in bodies and
-    functions are not observed, which their evidence says.
+    `other_constants`: the constants that are not the same in two models that are the same but for them and the sites;
+    of a rewrite, which has none, they are not looked at.
     """
-    names, values = value_names(subject.model.graph), values_of(subject.model.graph)
-    problems = {probe: _unobservable(probe, names) for probe in sites}
-    possible = intervals(values, (probe.input for probe in problems if not problems[probe]))
-    open_sites = [_Site(probe, possible[probe.input]) for probe in problems if not problems[probe]]
-    tallies: dict[SiteProbe, Tally] = {}
-    kept: tuple[Feed, ...] = ()
-    for chunk in chunks(subject, list(possible), feeds[0], provider=provider, memory_budget=memory_budget):
-        members = [site for site in open_sites if site.probe.input in chunk.names]
-        if isinstance(chunk.session, RunFailure):
-            problems.update({site.probe: f"observing its value: the model {chunk.session}" for site in members})
-            continue
-        observer = _Observer(chunk.session, tuple(value.name for value in subject.model.graph.output))
-        found, kept = _search(observer, members, feeds, kept, candidates)
-        tallies.update(found)
-    evidence = (
-        _evidence(probe, problems[probe], tallies.get(probe), possible.get(probe.input, ANY)) for probe in sites
+
+    evidence: tuple[SiteEvidence, ...] = ()
+    feeds: tuple[Feed, ...] = ()
+    other_constants: tuple[str, ...] = ()
+
+
+def judge_sites(job: SiteJob) -> Judged:
+    """Look at every site of a rewrite, or of two models of which nothing is known. Optimisation is off throughout.
+
+    Raises ProviderError where a session does not get the provider.
+    """
+    known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact, job.tolerance)
+    constants = () if job.sites else known.surroundings.constants
+    if not known.probes:
+        return Judged(other_constants=constants)
+    job.progress("running sites on their own", 0.1)
+    watched = _Watched(job, known)
+    job.progress("observing sites", 0.12)
+    before = watched.before()
+    job.progress("observing sites", 0.16)
+    after = watched.after((*job.feeds, *before.kept), before)
+    found = [_found(known, probe, before, after) for probe in known.probes]
+    agree = _agreeing(job, known, [item.probe for item in found if item.asks_for_agreement], before.kept)
+    evidence = (evidence_of(replace(item, agrees=agree.get(item.probe, False))) for item in found)
+    return Judged(tuple(evidence), before.kept, constants)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """Both models as they run, with their sites."""
+
+    job: SiteJob
+    known: Knowledge
+
+    def before(self) -> Watching:
+        """All sites of the first model, on further inputs where nothing settles them; a site that is the same to the
+        byte in both models is only counted.
+        """
+        job, known = self.job, self.known
+        watcher = Watcher(job.provider, job.memory_budget, job.candidates, known.is_settled, demand_finite=True)
+        watched = [self._watch(probe, 0) for probe in known.probes if probe.only_in != "after"]
+        return self._run(watcher, 0, watched, job.feeds)
+
+    def after(self, feeds: tuple[Feed, ...], before: Watching) -> Watching:
+        """The sites of the second model that are not the same to the byte in the first, on the inputs on which those of
+        the first were judged; the sites that are in the second only, on all.
+        """
+        known = self.known
+        watcher = Watcher(self.job.provider, self.job.memory_budget, thorough=True)
+        probes = [probe for probe in known.probes if probe.only_in != "before" and not known.is_identical(probe)]
+        watched = [
+            replace(self._watch(probe, 1), judged_on=None if probe.only_in else _judged_on(before, probe, feeds))
+            for probe in probes
+        ]
+        return self._run(watcher, 1, watched, feeds) if probes else Watching()
+
+    def _run(self, watcher: Watcher, side: int, watched: Sequence[Watched], feeds: tuple[Feed, ...]) -> Watching:
+        """All together; where ONNX Runtime does not let some values out of their bodies, each such site for itself."""
+        placed, by_probe = self.known.placed[side], {item.probe: item for item in watched}
+        found = watcher.run(self._lifted(side, list(by_probe)), watched, feeds)
+        if placed.marked is None or len(watched) == 1:
+            return found
+        for probe in [probe for probe in found.problems if probe not in placed.problems]:
+            again = watcher.run(self._lifted(side, [probe]), [by_probe[probe]], (*feeds, *found.kept))
+            others = {other: text for other, text in found.problems.items() if other != probe}
+            seen = {**found.seen, **again.seen}
+            found = Watching(seen, {**others, **again.problems}, (*found.kept, *again.kept))
+        return found
+
+    def _watch(self, probe: SiteProbe, side: int) -> Watched:
+        known = self.known
+        is_compared = not probe.only_in and not known.is_identical(probe)
+        standards = known.standards(probe, side) if is_compared else ()
+        return Watched(probe, standards, possible=lambda: known.possible(probe))
+
+    def _lifted(self, side: int, probes: Sequence[SiteProbe]) -> Lifted:
+        placed, dtypes = self.known.placed[side], {probe: self.known.dtype(probe) for probe in probes}
+        elem_types = {probe: int(ELEM_TYPES[dtype]) for probe, dtype in dtypes.items() if dtype in ELEM_TYPES}
+        lifted = lift(placed, set(probes), elem_types)
+        problems = {probe: placed.problems[probe] for probe in probes if probe in placed.problems}
+        return replace(lifted, problems={**problems, **lifted.problems})
+
+
+def _judged_on(before: Watching, probe: SiteProbe, feeds: Sequence[Feed]) -> frozenset[str]:
+    """The inputs on which a site was judged in the first model; the first, where it could not be watched there."""
+    seen = before.seen.get(probe)
+    return seen.judged_on if seen is not None and seen.judged_on else frozenset(feed.label for feed in feeds[:1])
+
+
+def _found(known: Knowledge, probe: SiteProbe, before: Watching, after: Watching) -> Found:
+    first, second = before.seen.get(probe), after.seen.get(probe)
+    seen = (second if probe.only_in == "after" else first) or Seen()
+    problem = before.problems.get(probe) or after.problems.get(probe, "")
+    alone = known.alone.get(probe)
+    found = Found(probe, first, second, problem, alone)
+    if not missing(probe, seen.tally, ANY) and not problem:
+        return found
+    found = replace(found, possible=known.possible(probe))
+    if not found.missed or alone is None or not alone.is_same:
+        return found
+    return replace(found, settled=known.is_settled(probe), surroundings=known.surroundings.difference)
+
+
+def _agreeing(
+    job: SiteJob, known: Knowledge, probes: Sequence[SiteProbe], kept: Sequence[Feed]
+) -> Mapping[SiteProbe, bool]:
+    """Whether what enters these sites is the same in both models; not known, so False, of sites in bodies."""
+    names = {probe: (probe.names("before")[0], probe.names("after")[0]) for probe in probes if not probe.scope}
+    if not names:
+        return {}
+    found = agreeing(
+        (job.before, job.after),
+        list(dict.fromkeys(names.values())),
+        (*job.feeds, *kept),
+        provider=job.provider,
+        tolerance=job.tolerance,
+        memory_budget=job.memory_budget,
     )
-    return Reached(tuple(evidence), kept)
-
-
-def tally(probe: SiteProbe, array: Array) -> Tally:
-    """Count one array. A channel axis that the array does not have counts as one channel."""
-    values = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-    channels = _by_channel(values, probe.channel_axis)
-    sides = [[_count(channels < kink), _count(channels == kink), _count(channels > kink)] for kink in probe.kinks]
-    shaped = np.array(sides, np.int64).reshape(len(probe.kinks), 3, channels.shape[0])
-    floating = values.dtype.kind == "f"
-    nan = int(np.count_nonzero(np.isnan(values))) if floating else 0
-    infinite = int(np.count_nonzero(np.isinf(values))) if floating else 0
-    counts = shaped[:, 0], shaped[:, 1], shaped[:, 2]
-    return Tally(*counts, values.size, nan, infinite, array.shape, array.dtype.name)
-
-
-def missing(probe: SiteProbe, counted: Tally | None, possible: Interval) -> tuple[str, ...]:
-    """In words, the branches that nothing went through although the graph allows it; empty for a reached site."""
-    if counted is None or counted.elements == counted.nan:
-        return ("no value entered it",)
-    found: list[str] = []
-    for row, kink in enumerate(probe.kinks):
-        if possible.low < kink:
-            found += _missing_side(counted.below[row], f"below {kink:g}")
-        if possible.high > kink:
-            found += _missing_side(counted.above[row], f"above {kink:g}")
-    return tuple(found)
-
-
-def _unobservable(probe: SiteProbe, names: set[str]) -> str:
-    if probe.scope:
-        return f"it is in {probe.scope}; values inside bodies and functions are not observed"
-    return "" if probe.input in names else f"the model has no value {probe.input!r}"
-
-
-def _search(
-    observer: _Observer,
-    sites: Sequence[_Site],
-    feeds: Sequence[Feed],
-    kept: tuple[Feed, ...],
-    candidates: Candidates,
-) -> tuple[dict[SiteProbe, Tally], tuple[Feed, ...]]:
-    """Count over `feeds` and `kept`, then over candidates until every site is reached; those that helped are kept."""
-    tallies: dict[SiteProbe, Tally] = {}
-    for feed in (*feeds, *kept):
-        tallies = _observe(observer, sites, feed, tallies)
-    labels = {feed.label for feed in kept}
-    for feed in candidates():
-        lacking = [site for site in sites if _missed(site, tallies)]
-        if not lacking:
-            break
-        found = tallies if feed.label in labels else _observe(observer, lacking, feed, tallies)
-        if sum(_missed(site, found) for site in lacking) < sum(_missed(site, tallies) for site in lacking):
-            tallies, kept = found, (*kept, feed)
-    return tallies, kept
-
-
-def _observe(
-    observer: _Observer, sites: Sequence[_Site], feed: Feed, tallies: Mapping[SiteProbe, Tally]
-) -> dict[SiteProbe, Tally]:
-    """The tallies with what `feed` sends into `sites` added."""
-    result = dict(tallies)
-    names = dict.fromkeys((*observer.own, *(site.probe.input for site in sites)))
-    outputs = run_session(observer.session, feed.values, tuple(names))
-    if isinstance(outputs, RunFailure) or not _tells({name: outputs[name] for name in observer.own}):
-        return result
-    for site in sites:
-        counted = tally(site.probe, outputs[site.probe.input])
-        result[site.probe] = result[site.probe].plus(counted) if site.probe in result else counted
-    return result
-
-
-def _tells(outputs: Outputs) -> bool:
-    """Whether a comparison on these outputs would say something: no floating one without a finite element."""
-    arrays = [array for name, value in outputs.items() for _, array in leaves(name, value) if array is not None]
-    return all(bool(np.isfinite(array).any()) for array in arrays if is_float(array) and array.size)
-
-
-def _missed(site: _Site, tallies: Mapping[SiteProbe, Tally]) -> int:
-    """How many branches of how many channels nothing went through although the graph allows it."""
-    counted = tallies.get(site.probe)
-    if counted is None:
-        return 1 << 30
-    below, above = (np.count_nonzero(side == 0, axis=1) for side in (counted.below, counted.above))
-    kinks = np.array(site.probe.kinks)
-    return int(below[kinks > site.possible.low].sum() + above[kinks < site.possible.high].sum())
-
-
-def _by_channel(values: Array, axis: int | None) -> Array:
-    """[channels, the rest]; one channel for None or an axis that is not there."""
-    if axis is None or not -values.ndim <= axis < values.ndim:
-        return values.reshape(1, -1)
-    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
-
-
-def _count(selected: Array) -> list[int]:
-    return [int(count) for count in np.count_nonzero(selected, axis=1)]
-
-
-def _missing_side(counts: Counts, side: str) -> list[str]:
-    empty = np.flatnonzero(counts == 0)
-    if not empty.size:
-        return []
-    if counts.size == 1:
-        return [f"no value {side} entered it"]
-    shown = ", ".join(str(channel) for channel in empty[:8]) + (", ..." if empty.size > 8 else "")
-    return [f"no value {side} entered {empty.size} of {counts.size} channels ({shown})"]
-
-
-def _evidence(probe: SiteProbe, problem: str, counted: Tally | None, possible: Interval) -> SiteEvidence:
-    if problem:
-        return SiteEvidence(probe, reached=False, missed=problem)
-    lacking = missing(probe, counted, possible)
-    if counted is None:
-        return SiteEvidence(probe, reached=False, missed="; ".join(lacking))
-    return SiteEvidence(
-        probe,
-        reached=not lacking,
-        missed="; ".join(lacking),
-        ruled_out=_ruled_out(probe, possible),
-        counts=tuple(_kink_count(row, kink, counted) for row, kink in enumerate(probe.kinks)),
-        elements=counted.elements,
-        nan=counted.nan,
-        infinite=counted.infinite,
-        shape=counted.shape,
-        dtype=counted.dtype,
-    )
-
-
-def _ruled_out(probe: SiteProbe, possible: Interval) -> str:
-    """The branches that the graph rules out."""
-    sides = [f"below {kink:g}" for kink in probe.kinks if possible.low >= kink]
-    sides += [f"above {kink:g}" for kink in probe.kinks if possible.high <= kink]
-    ends = f"[{possible.low:g}, {possible.high:g}]"
-    return f"what feeds it lies in {ends}, so nothing can be {' or '.join(sides)}" if sides else ""
-
-
-def _kink_count(row: int, kink: float, counted: Tally) -> KinkCount:
-    below, at, above = counted.below[row], counted.at[row], counted.above[row]
-    several = below.size > 1
-    return KinkCount(
-        kink,
-        int(below.sum()),
-        int(at.sum()),
-        int(above.sum()),
-        below.size if several else 0,
-        _empty(below) if several else (),
-        _empty(above) if several else (),
-    )
-
-
-def _empty(counts: Counts) -> tuple[int, ...]:
-    return tuple(int(channel) for channel in np.flatnonzero(counts == 0))
+    return {probe: found[pair] for probe, pair in names.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import GraphProto, ValueInfoProto
@@ -31,6 +31,17 @@ class Guess:
 
 
 DEFAULT = Guess()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What stands for the open dimensions of a model: the size of each symbol, and the shape of each graph input."""
+
+    symbols: Mapping[str, int]
+    shapes: Mapping[str, Shape]
+
+
+UNKNOWN = Sizes({}, {})
 
 # Tried in this order when a model does not run with the one before. Sizes that networks are built for: the powers of
 # two for convolution strides and sequence lengths, then the usual image sizes.
@@ -87,6 +98,23 @@ def is_open(value: ValueInfoProto, shapes: Mapping[str, Shape]) -> bool:
     """Whether a dimension or the rank of an input is neither declared nor given."""
     declared = _declared(value)
     return value.name not in shapes and (declared is None or any(isinstance(dim, str) for dim in declared))
+
+
+def find_sizes(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape], guess: Guess) -> Sizes:
+    """A size for every open dimension of the graph inputs `values`: from the shapes that are known, then a guess."""
+    symbols = bind(values, shapes, guess)
+    return Sizes(symbols, {v.name: shapes.get(v.name, concrete(v, symbols, guess)) for v in values})
+
+
+def contradictions(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape]) -> Iterator[str]:
+    """Symbols that the known shapes give two sizes, one sentence each."""
+    sizes: dict[str, tuple[int, str]] = {}
+    for value in values:
+        for dim, size in zip(_declared(value) or (), shapes.get(value.name, ()), strict=False):
+            if isinstance(dim, str) and dim:
+                first, name = sizes.setdefault(dim, (size, value.name))
+                if first != size:
+                    yield f"dimension {dim} is {first} in {name} and {size} in {value.name}"
 
 
 def bind(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape], guess: Guess) -> dict[str, int]:

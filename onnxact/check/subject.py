@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
+from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnxact.check.options import RuntimeOptions
 from onnxact.model.files import is_text, load
 
 Source = ModelProto | str | os.PathLike[str]
@@ -15,7 +18,7 @@ Source = ModelProto | str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under check.
+    """A model under check, and how ONNX Runtime is set up for it.
 
     `path` is the binary file that ONNX Runtime can load itself, None for a model in memory (or in protobuf's text
     format). `folder` is where relative external data lie. External weights are never read into `model`.
@@ -24,18 +27,31 @@ class Subject:
     model: ModelProto
     path: Path | None
     folder: Path | None
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+
+    @property
+    def weight_bytes(self) -> int:
+        """The size of all initializers of the main graph, external ones included."""
+        return sum(math.prod(tensor.dims) * _item_bytes(tensor) for tensor in self.model.graph.initializer)
 
 
-def open_subject(source: Source, *, folder: str | os.PathLike[str] | None = None) -> Subject:
+def open_subject(
+    source: Source, *, folder: str | os.PathLike[str] | None = None, options: RuntimeOptions | None = None
+) -> Subject:
     """Read `source`; a ModelProto is taken as it is and never changed.
 
     `folder` is the one that the external data of a ModelProto are relative to. Raises ModelError where a file is
     missing, empty, or no ONNX model, or its external data are not there.
     """
+    chosen = options or RuntimeOptions()
     if isinstance(source, ModelProto):
-        return Subject(source, None, None if folder is None else Path(folder))
+        return Subject(source, None, None if folder is None else Path(folder), chosen)
     path = Path(source)
-    return Subject(load(path), None if is_text(path) else path, path.parent)
+    return Subject(load(path), None if is_text(path) else path, path.parent, chosen)
+
+
+def _item_bytes(tensor: TensorProto) -> int:
+    return 8 if tensor.data_type == TensorProto.STRING else tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def same_source(before: Source, after: Source) -> bool:

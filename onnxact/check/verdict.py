@@ -6,13 +6,35 @@ Three-valued: any difference -> different; else anything not known -> inconclusi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
+
+from onnxact.check.diagnosis import Cause, Divergence
+from onnxact.check.options import RuntimeOptions
+from onnxact.check.placement import SitePlacement
+from onnxact.check.site_evidence import KinkCount, SiteEvidence, SiteProbe
+from onnxact.check.tolerance import Origin, Tolerance
 
 Outcome = Literal["equivalent", "different", "inconclusive"]
 
+__all__ = [
+    "EXIT_CODES",
+    "POLICY",
+    "KinkCount",
+    "NotEquivalent",
+    "Outcome",
+    "OutputEvidence",
+    "Run",
+    "SiteEvidence",
+    "SiteProbe",
+    "Tolerance",
+    "Verdict",
+    "conclude",
+]
+
 EXIT_CODES: dict[Outcome, int] = {"equivalent": 0, "different": 1, "inconclusive": 4}
+POLICY = "NaN has to meet NaN (payloads are not compared), an infinity the same infinity; -0 equals +0"
 
 
 class NotEquivalent(AssertionError):  # noqa: N818 - it is an assertion that failed, named like pytest's outcomes
@@ -24,24 +46,11 @@ class NotEquivalent(AssertionError):  # noqa: N818 - it is an assertion that fai
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """NumPy's rule, |after - before| <= atol + rtol * |before|; None stands for the default (see compare)."""
-
-    rtol: float | None = None
-    atol: float | None = None
-
-    @property
-    def is_default(self) -> bool:
-        """Whether the caller left both to onnxact."""
-        return self.rtol is None and self.atol is None
-
-
-@dataclass(frozen=True)
 class Run:
     """Both models executed once on the same inputs. `before` and `after` are "ran" or why not.
 
-    `placement`: nodes that each provider was given, of `after`; empty where only the CPU was asked for, or where ONNX
-    Runtime does not tell.
+    `placement`: how many nodes each provider was given, of `after`; `placement_before`, of `before`. Empty where ONNX
+    Runtime does not tell (before 1.24, for the CPU or with optimisation on).
     """
 
     inputs: str
@@ -50,6 +59,7 @@ class Run:
     before: str = "ran"
     after: str = "ran"
     placement: tuple[tuple[str, int], ...] = ()
+    placement_before: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.inputs}, {self.provider}, optimisation {'on' if self.optimise else 'off'}"
@@ -63,8 +73,11 @@ class OutputEvidence:
     finite elements, `max_rel` the largest |after - before| / |before|, `max_u` that in unit roundoffs of the dtype
     (2^-24 float32, 2^-53 double, 2^-11 float16, 2^-8 bfloat16); all 0 for other types, where only counts exist.
     `scale` is the root mean square of the finite elements of `before`. `noise` is how far `before` moves on these
-    inputs when optimisation is switched, or between two runs. `worst_*` is the element furthest outside the tolerance.
-    `rtol`, `atol`: what was applied. `judged_by` is "bits", "tolerance" or "noise floor" where it is equivalent.
+    inputs when optimisation is switched, or between two runs. `worst_*` is the element furthest outside the tolerance,
+    `outside` how many are. `rtol`, `atol`: what was applied, which was the `tolerance` "given" by the caller, the
+    "default", or "exact" for types that have to be equal. `judged_by` is "bits", "tolerance" or "noise floor" where it
+    is equivalent. `least_atol` is the smallest atol that would pass at this rtol, `least_rtol` the smallest rtol at
+    this atol; infinite where none would.
     """
 
     name: str
@@ -87,79 +100,20 @@ class OutputEvidence:
     worst_index: tuple[int, ...] = ()
     worst_before: float | str | None = None
     worst_after: float | str | None = None
-
-
-@dataclass(frozen=True)
-class SiteProbe:
-    """A site to be reached: the main-graph value `input` that enters the activation at `node` and leaves as `output`.
-
-    `scope` "" is the main graph. `kinks` are the points where the activation changes its branch. `channel_axis` is
-    given where each channel has its own slope, so that each has to be reached.
-    """
-
-    scope: str
-    node: str
-    input: str
-    output: str
-    kinks: tuple[float, ...] = (0.0,)
-    channel_axis: int | None = None
-
-    def __str__(self) -> str:
-        where = f" in {self.scope}" if self.scope else ""
-        return f"site {self.node or self.output!r}{where}"
-
-
-@dataclass(frozen=True)
-class KinkCount:
-    """Elements on each side of one kink, over all inputs; channels that had none on a side, where channels count."""
-
-    kink: float
-    below: int
-    at: int
-    above: int
-    channels: int = 0
-    channels_never_below: tuple[int, ...] = ()
-    channels_never_above: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class SiteEvidence:
-    """Which branches of a site the inputs went through.
-
-    `missed` are the ones that they did not, although nothing in the graph rules them out, or why nothing was observed;
-    `ruled_out`, what the graph rules out. `reached`: every other one, or the site is the same on its own: `alone` is
-    "same", "differs: ...", "not run: ...", or empty where it was not tried. `shape` and `dtype` are of the value that
-    enters.
-    """
-
-    site: SiteProbe
-    reached: bool
-    missed: str = ""
-    ruled_out: str = ""
-    alone: str = ""
-    counts: tuple[KinkCount, ...] = ()
-    elements: int = 0
-    nan: int = 0
-    infinite: int = 0
-    shape: tuple[int, ...] = ()
-    dtype: str = ""
-
-    @property
-    def reason(self) -> str:
-        """What was missed, what cannot be, and what the site does on its own, in words."""
-        alone = f"on its own: {self.alone}" if self.alone else ""
-        return "; ".join(part for part in (self.missed, self.ruled_out, alone) if part)
-
-    @property
-    def doubt(self) -> str:
-        """Why this site keeps the verdict from being "equivalent"; empty where it does not."""
-        differs = f"on its own it {self.alone}" if self.alone.startswith("differs") else ""
-        return "; ".join(part for part in ("" if self.reached else self.missed, differs) if part)
+    outside: int = 0
+    tolerance: Origin = "default"
+    least_rtol: float = 0.0
+    least_atol: float = 0.0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows from the evidence. `reasons`: why it is not "equivalent"; `notes`: what was assumed or left out."""
+    """What follows from the evidence.
+
+    `reasons`: why it is not "equivalent"; `notes`: what was assumed or left out. `placements` are the sites by where
+    they ran. `divergence` and `triage` are there where outputs differ. `runtime` is the version of ONNX Runtime,
+    `policy` how NaN and infinities are judged.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...] = ()
@@ -167,8 +121,14 @@ class Verdict:
     outputs: tuple[OutputEvidence, ...] = ()
     sites: tuple[SiteEvidence, ...] = ()
     providers: tuple[str, ...] = ()
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance = field(default_factory=Tolerance)
     notes: tuple[str, ...] = ()
+    placements: tuple[SitePlacement, ...] = ()
+    divergence: Divergence | None = None
+    triage: tuple[Cause, ...] = ()
+    options: RuntimeOptions = field(default_factory=RuntimeOptions)
+    runtime: str = ""
+    policy: str = POLICY
 
     @property
     def equivalent(self) -> bool:
@@ -194,6 +154,22 @@ class Verdict:
         order = dict.fromkeys(item.name for item in self.outputs)
         return tuple(worst[name] for name in order)
 
+    def output_outcomes(self) -> dict[str, Outcome]:
+        """Output -> what all its runs together say; an output of which no element was compared is inconclusive."""
+        found: dict[str, list[OutputEvidence]] = {}
+        for item in self.outputs:
+            found.setdefault(item.name, []).append(item)
+        return {name: _outcome_of(items) for name, items in found.items()}
+
+    def least_tolerances(self) -> dict[str, tuple[float, float]]:
+        """Output -> the least rtol at the atol applied, and the least atol at the rtol applied, for all its runs."""
+        names = dict.fromkeys(item.name for item in self.outputs)
+        runs = {name: [item for item in self.outputs if item.name == name] for name in names}
+        return {
+            name: (max(item.least_rtol for item in items), max(item.least_atol for item in items))
+            for name, items in runs.items()
+        }
+
     def summary(self) -> tuple[str, ...]:
         """Plain lines of text: the outcome, the reasons, the outputs, the sites, the notes."""
         return tuple(_lines(self))
@@ -201,7 +177,14 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """A dict of plain values for json.dumps; NaN and infinities become the strings "nan", "inf", "-inf"."""
         body = {field.name: _plain(getattr(self, field.name)) for field in fields(self) if field.name != "outcome"}
-        return {"verdict": self.outcome, **body}
+        least = {name: {"rtol": rtol, "atol": atol} for name, (rtol, atol) in self.least_tolerances().items()}
+        return {"verdict": self.outcome, **body, "output_verdicts": self.output_outcomes(), "least": _plain(least)}
+
+
+def _outcome_of(items: list[OutputEvidence]) -> Outcome:
+    outcome = conclude([item.outcome for item in items])
+    compared = any(item.finite or item.differing for item in items)
+    return "inconclusive" if outcome == "equivalent" and not compared else outcome
 
 
 def conclude(outcomes: list[Outcome]) -> Outcome:
@@ -214,9 +197,14 @@ def conclude(outcomes: list[Outcome]) -> Outcome:
 def _lines(verdict: Verdict) -> Iterator[str]:
     yield f"{verdict.outcome}: {len(verdict.runs)} runs on {', '.join(verdict.providers) or 'no provider'}"
     yield from (f"  because {reason}" for reason in verdict.reasons)
+    if verdict.divergence is not None:
+        yield from (f"  {line}" for line in verdict.divergence.lines())
+    yield from (f"  likely cause: {cause.text}" for cause in verdict.triage)
     yield from (f"  output {_output_line(item)}" for item in verdict.worst_outputs())
     yield from (f"  {item.site}: {_site_line(item)}" for item in verdict.sites)
+    yield from (f"  {item}" for item in verdict.placements if item.provider != "cpu")
     yield from (f"  note: {note}" for note in verdict.notes)
+    yield f"  {verdict.policy}"
 
 
 def _output_line(item: OutputEvidence) -> str:
@@ -224,8 +212,9 @@ def _output_line(item: OutputEvidence) -> str:
     if item.outcome == "equivalent" and not item.differing:
         return f"{size}: bit-equal in every run"
     numbers = f"{item.differing} of {item.elements} elements differ, by at most {item.max_abs:.3g}"
-    allowed = f"rtol {item.rtol:.3g}, atol {item.atol:.3g}, noise floor {item.noise:.3g}"
-    return f"{size}: {item.outcome}, {numbers} ({item.max_u:.3g} u; {allowed}; {item.run})"
+    allowed = f"rtol {item.rtol:.3g}, atol {item.atol:.3g} ({item.tolerance}), noise floor {item.noise:.3g}"
+    least = f"least that passes: rtol {item.least_rtol:.3g} or atol {item.least_atol:.3g}"
+    return f"{size}: {item.outcome}, {numbers} ({item.max_u:.3g} u; {allowed}; {least}; {item.run})"
 
 
 def _site_line(item: SiteEvidence) -> str:
@@ -235,9 +224,9 @@ def _site_line(item: SiteEvidence) -> str:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {key: _plain(item) for key, item in asdict(value).items()}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value) if field.repr}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -17,9 +17,13 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from onnxact.cli import export as exporting
 from onnxact.cli import options as opt
+from onnxact.cli import prove as proving
+from onnxact.cli import targeting
 from onnxact.cli.command import PlainCommand, PlainGroup
-from onnxact.cli.output import complain, delivering, emit_error, emit_json
+from onnxact.cli.evidence import Evidence
+from onnxact.cli.output import Reported, complain, delivering, emit_error, emit_json
 from onnxact.errors import OnnxactError
 from onnxact.version import __version__
 
@@ -82,6 +86,8 @@ def _invoke(arguments: Sequence[str]) -> int:
             code = app(args=list(arguments), prog_name="onnxact", standalone_mode=False)
         except SystemExit:  # how typer ends when a reader of the help has gone away
             code = 0
+        except Reported as left:
+            return left.exit_code
     if code == INTERRUPTED:
         raise KeyboardInterrupt
     return code if isinstance(code, int) else 0
@@ -123,14 +129,18 @@ def _root(
 
 
 @app.command(cls=PlainCommand)
-def inspect(model: opt.ModelFile, json: opt.Json = False, verbose: opt.Verbose = False) -> None:
-    """Show every activation of a model: what it is, in which form, where."""
+def inspect(
+    model: opt.ModelFile, target: targeting.Target = None, json: opt.Json = False, verbose: opt.Verbose = False
+) -> None:
+    """Show every activation of a model: what it is, in which form, where; and whether a target runs it."""
     from onnxact import api
     from onnxact.cli.run import show_inspection
 
-    found = api.inspect(opt.parse_path("MODEL", model))
+    found = api.inspect(opt.parse_path("MODEL", model), target=target)
     if json:
         emit_json(found.to_json())
+    elif target is not None:
+        targeting.show_standing(found, verbose=verbose)
     else:
         show_inspection(found, verbose=verbose)
 
@@ -148,16 +158,16 @@ def swap_relu(
     allow_no_effect: opt.AllowNoEffect = False,
     selected: opt.Selected = opt.Selected(),
     destination: opt.Destination = opt.Destination(),
-    evidence: opt.Evidence = opt.Evidence(),
+    evidence: Evidence = Evidence(),
     display: opt.Display = opt.Display(),
 ) -> None:
     """Replace every ReLU, in each of its spellings, by LeakyRelu or another activation."""
-    from onnxact import api
+    from onnxact import verbs
     from onnxact.cli.run import rewrite, selection, with_slopes
 
     slope = opt.parse_number("--alpha", alpha)
-    parameters = with_slopes(api.relu_parameters(to, slope, opt.parse_parameters(param)), slopes, slope)
-    verb = api.swapping(
+    parameters = with_slopes(verbs.relu_parameters(to, slope, opt.parse_parameters(param)), slopes, slope)
+    verb = verbs.swapping(
         "swap-relu",
         "relu",
         to,
@@ -183,14 +193,14 @@ def swap(
     allow_no_effect: opt.AllowNoEffect = False,
     selected: opt.Selected = opt.Selected(),
     destination: opt.Destination = opt.Destination(),
-    evidence: opt.Evidence = opt.Evidence(),
+    evidence: Evidence = Evidence(),
     display: opt.Display = opt.Display(),
 ) -> None:
     """Replace one activation by another. This changes what the model computes."""
-    from onnxact import api
+    from onnxact import verbs
     from onnxact.cli.run import rewrite, selection, with_slopes
 
-    verb = api.swapping(
+    verb = verbs.swapping(
         "swap",
         source,
         to,
@@ -209,21 +219,25 @@ def decompose(
     model: opt.ModelFile,
     form: Annotated[str | None, typer.Option(metavar="FORM", help="The form, as `onnxact forms` lists it.")] = None,
     ops: Annotated[str | None, typer.Option(metavar="A,B,C", help="The ops that may be used.")] = None,
+    target: targeting.Target = None,
+    partial: targeting.Partial = False,
     allow_inexact: opt.AllowInexact = False,
     no_provenance: opt.NoProvenance = False,
     activation: opt.ActivationNames = None,
     selected: opt.Selected = opt.Selected(),
     destination: opt.Destination = opt.Destination(),
-    evidence: opt.Evidence = opt.Evidence(),
+    evidence: Evidence = Evidence(),
     display: opt.Display = opt.Display(),
 ) -> None:
     """Write activations as trees of primitive ops that compute the same."""
-    from onnxact import api
+    from onnxact import verbs
     from onnxact.cli.run import rewrite, selection
 
-    verb = api.decomposing(
+    verb = verbs.decomposing(
         form=form,
         ops=opt.parse_names("--ops", ops),
+        target=target,
+        partial=partial,
         allow_inexact=allow_inexact,
         provenance=not no_provenance,
         selection=selection(selected, activation),
@@ -240,14 +254,14 @@ def fuse(
     activation: opt.ActivationNames = None,
     selected: opt.Selected = opt.Selected(),
     destination: opt.Destination = opt.Destination(),
-    evidence: opt.Evidence = opt.Evidence(),
+    evidence: Evidence = Evidence(),
     display: opt.Display = opt.Display(),
 ) -> None:
     """Turn recognised trees back into native ops; a decomposed model becomes what it was, to the byte."""
-    from onnxact import api
+    from onnxact import verbs
     from onnxact.cli.run import rewrite, selection
 
-    verb = api.fusing(
+    verb = verbs.fusing(
         parameters=opt.parse_parameters(param),
         every=every,
         selection=selection(selected, activation),
@@ -260,13 +274,41 @@ def fuse(
 def check(
     before: Annotated[str, typer.Argument(metavar="BEFORE", help="An ONNX model.", show_default=False)],
     after: Annotated[str, typer.Argument(metavar="AFTER", help="The model to compare it with.", show_default=False)],
-    evidence: opt.Evidence = opt.Evidence(),
+    evidence: Evidence = Evidence(),
     display: opt.Display = opt.Display(),
 ) -> None:
     """Judge whether two models compute the same: equivalent, different, or inconclusive."""
     from onnxact.cli.run import judge
 
     raise typer.Exit(judge(before, after, evidence, display))
+
+
+@app.command(cls=PlainCommand)
+@opt.spread
+def prove(
+    activation: proving.Activation,
+    form: proving.FormName,
+    param: proving.Param = None,
+    trial: proving.Trial = proving.Trial(),
+    display: opt.Display = opt.Display(),
+) -> None:
+    """Decide by trying every input whether a form of an activation is as exact as it says."""
+    proving.prove(activation, form, param, trial, display)
+
+
+@app.command(cls=PlainCommand)
+@opt.spread
+def export(
+    module: exporting.ModuleName,
+    wishes: exporting.Wishes = exporting.Wishes(),
+    steps: exporting.Steps = exporting.Steps(),
+    selected: opt.Selected = opt.Selected(),
+    destination: exporting.Destination = exporting.Destination(),
+    evidence: Evidence = Evidence(),
+    display: opt.Display = opt.Display(),
+) -> None:
+    """Export a PyTorch module, in evaluation mode, to an ONNX file that is shown to compute the same."""
+    exporting.export(exporting.Task(module, wishes, steps, selected, destination, evidence, display))
 
 
 @app.command(cls=PlainCommand)
@@ -278,3 +320,12 @@ def forms(
     from onnxact.cli.run import list_forms
 
     list_forms(activation, as_json=json)
+
+
+@app.command(cls=PlainCommand)
+def targets(
+    name: targeting.OneTarget = None,
+    json: opt.Json = False,
+) -> None:
+    """List the runtimes for which a model can be written, or show what is known of one."""
+    targeting.list_targets(name, as_json=json)

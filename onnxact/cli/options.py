@@ -16,7 +16,7 @@ from typer.models import OptionInfo
 
 from onnxact.errors import UsageError
 
-_OUT, _PICK, _PROOF = "Output", "Selection", "Evidence"
+OUT, PICK, PROOF = "Output", "Selection", "Evidence"
 
 ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="An ONNX model.", show_default=False)]
 OneActivation = Annotated[
@@ -24,7 +24,7 @@ OneActivation = Annotated[
 ]
 
 
-def _flag(*names: str, help: str, panel: str | None = None) -> Any:
+def flag(*names: str, help: str, panel: str | None = None) -> Any:
     """Return the option of a flag; without a metavar, typer would show <bool>."""
     return typer.Option(*names, metavar="", help=help, rich_help_panel=panel)
 
@@ -32,31 +32,31 @@ def _flag(*names: str, help: str, panel: str | None = None) -> Any:
 Output = Annotated[
     str | None,
     typer.Option(
-        "-o", "--output", metavar="FILE", help="Where to write; default: beside the input.", rich_help_panel=_OUT
+        "-o", "--output", metavar="FILE", help="Where to write; default: beside the input.", rich_help_panel=OUT
     ),
 ]
-Force = Annotated[bool, _flag("--force", help="Overwrite an existing output.", panel=_OUT)]
-InPlace = Annotated[bool, _flag("--in-place", help="Change the input file.", panel=_OUT)]
-DryRun = Annotated[bool, _flag("--dry-run", help="Say what would be done; write nothing.", panel=_OUT)]
-AllowNone = Annotated[bool, _flag("--allow-none", help="With nothing to rewrite, write an unchanged copy.", panel=_OUT)]
-Json = Annotated[bool, _flag("--json", help="A JSON report on stdout, of an error too.", panel=_OUT)]
-Verbose = Annotated[bool, _flag("-v", "--verbose", help="Show every site, and why.", panel=_OUT)]
-Quiet = Annotated[bool, _flag("-q", "--quiet", help="Say nothing but what went wrong.", panel=_OUT)]
-AllowInexact = Annotated[bool, _flag("--allow-inexact", help="Take a form that changes bits where no exact one fits.")]
-NoProvenance = Annotated[bool, _flag("--no-provenance", help="Leave no record for fuse in the nodes' metadata.")]
-Everything = Annotated[bool, _flag("--all", help="In a decomposed model, fuse also the trees it had before.")]
+Force = Annotated[bool, flag("--force", help="Overwrite an existing output.", panel=OUT)]
+InPlace = Annotated[bool, flag("--in-place", help="Change the input file.", panel=OUT)]
+DryRun = Annotated[bool, flag("--dry-run", help="Say what would be done; write nothing.", panel=OUT)]
+AllowNone = Annotated[bool, flag("--allow-none", help="With nothing to rewrite, write an unchanged copy.", panel=OUT)]
+Json = Annotated[bool, flag("--json", help="A JSON report on stdout, of an error too.", panel=OUT)]
+Verbose = Annotated[bool, flag("-v", "--verbose", help="Show every site, and why.", panel=OUT)]
+Quiet = Annotated[bool, flag("-q", "--quiet", help="Say nothing but what went wrong.", panel=OUT)]
+AllowInexact = Annotated[bool, flag("--allow-inexact", help="Take a form that changes bits where no exact one fits.")]
+NoProvenance = Annotated[bool, flag("--no-provenance", help="Leave no record for fuse in the nodes' metadata.")]
+Everything = Annotated[bool, flag("--all", help="In a decomposed model, fuse also the trees it had before.")]
 
 Include = Annotated[
     list[str] | None,
-    typer.Option(metavar="RE", help="Only nodes or scopes whose name matches; repeatable.", rich_help_panel=_PICK),
+    typer.Option(metavar="RE", help="Only nodes or scopes whose name matches; repeatable.", rich_help_panel=PICK),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="RE", help="No nodes or scopes whose name matches; repeatable.", rich_help_panel=_PICK),
+    typer.Option(metavar="RE", help="No nodes or scopes whose name matches; repeatable.", rich_help_panel=PICK),
 ]
 ActivationNames = Annotated[
     list[str] | None,
-    typer.Option("--activation", metavar="NAME", help="Only this activation; repeatable.", rich_help_panel=_PICK),
+    typer.Option("--activation", metavar="NAME", help="Only this activation; repeatable.", rich_help_panel=PICK),
 ]
 Param = Annotated[
     list[str] | None,
@@ -64,29 +64,11 @@ Param = Annotated[
 ]
 
 Slopes = Annotated[str | None, typer.Option(metavar="FILE", help="prelu: slopes from .npy, .npz or .safetensors.")]
-PerChannel = Annotated[bool, _flag("--per-channel", help="prelu: one slope a channel.")]
+PerChannel = Annotated[bool, flag("--per-channel", help="prelu: one slope a channel.")]
 ChannelAxis = Annotated[str, typer.Option(metavar="N", help="prelu: the axis of the channels.")]
-AllowNoEffect = Annotated[bool, _flag("--allow-no-effect", help="Swap also where a quantiser behind clips at zero.")]
+AllowNoEffect = Annotated[bool, flag("--allow-no-effect", help="Swap also where a quantiser behind clips at zero.")]
 
-NoCheck = Annotated[bool, _flag("--no-check", help="Do not run the models to compare them.", panel=_PROOF)]
-Providers = Annotated[
-    str | None,
-    typer.Option(metavar="A,B", help="Execution providers; default: cpu, and cuda if it runs.", rich_help_panel=_PROOF),
-]
-InputShapes = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME:1,3,224,224", help="Shape of an input; repeatable.", rich_help_panel=_PROOF),
-]
-LoadInputs = Annotated[
-    str | None, typer.Option(metavar="FILE.npz", help="Inputs to run on, by name.", rich_help_panel=_PROOF)
-]
-Seed = Annotated[str, typer.Option(metavar="N", help="Seed of the made-up inputs.", rich_help_panel=_PROOF)]
-Rtol = Annotated[
-    str | None, typer.Option(metavar="NUMBER", help="Relative tolerance, NumPy's rule.", rich_help_panel=_PROOF)
-]
-Atol = Annotated[
-    str | None, typer.Option(metavar="NUMBER", help="Absolute tolerance, NumPy's rule.", rich_help_panel=_PROOF)
-]
+NoCheck = Annotated[bool, flag("--no-check", help="Do not run the models to compare them.", panel=PROOF)]
 
 
 @dataclass(frozen=True)
@@ -96,18 +78,6 @@ class Display:
     json: Json = False
     verbose: Verbose = False
     quiet: Quiet = False
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What a check runs on and how it judges."""
-
-    providers: Providers = None
-    input_shapes: InputShapes = None
-    load_inputs: LoadInputs = None
-    seed: Seed = "0"
-    rtol: Rtol = None
-    atol: Atol = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +129,8 @@ def spread(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     for stated in getattr(annotation, "__metadata__", ()):
-        if isinstance(stated, OptionInfo) and not stated.param_decls:
+        named = isinstance(stated, OptionInfo) and (stated.param_decls or isinstance(stated.default, str))
+        if isinstance(stated, OptionInfo) and not named:
             stated.param_decls = (f"--{name.replace('_', '-')}",)  # typer 0.27 takes metavar FORM for the name of form
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
@@ -200,7 +171,7 @@ def parse_whole(option: str, text: str) -> int:
 def parse_path(option: str, text: str) -> Path:
     """Return a text as a path; "" and "-" (a stream) are a UsageError."""
     if text in ("", "-"):
-        raise UsageError(f"{option} {text!r}: name a file; models are not read from or written to a stream")
+        raise UsageError(f"{option} {text!r}: name a file; nothing is read from or written to a stream")
     return Path(text)
 
 

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SCHEMA = "onnxact/1"
+
+
+class Reported(BaseException):
+    """A command whose report is out already, with what it exits with."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
 _UNLIMITED = 10_000
 """Columns of what is no terminal: a file or pipe gets whole lines."""
 

@@ -11,44 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from onnxact.cli.options import (
-    Destination,
-    Display,
-    Evidence,
-    Selected,
-    parse_names,
-    parse_number,
-    parse_path,
-    parse_whole,
-)
+from onnxact.cli.evidence import INPUT_KEYS, Evidence, check_options, demand_used
+from onnxact.cli.options import Destination, Display, Selected, parse_path
 from onnxact.cli.output import SCHEMA, complain, console, delivering, emit_json
 from onnxact.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from onnxact.api import Inspection, Result, Rewrite
     from onnxact.check import Drift, Verdict
+    from onnxact.cli.reports import Reports
+    from onnxact.results import Inspection, Result
     from onnxact.rewrite.select import Selection
     from onnxact.rewrite.swap import Slopes
+    from onnxact.verbs import Rewrite
 
+UNFINISHED = 4
+"""The exit code where something is left that a target does not run."""
 _PATIENCE = 1.0
 """Seconds after which what takes long shows its progress."""
-
-
-def check_options(evidence: Evidence) -> dict[str, Any]:
-    """Return the keyword arguments of `onnxact.check`, parsed."""
-    from onnxact.check import load_inputs, parse_shapes
-
-    seed = parse_whole("--seed", evidence.seed)
-    return {
-        "providers": parse_names("--providers", evidence.providers),
-        "input_shapes": parse_shapes(evidence.input_shapes) if evidence.input_shapes else None,
-        "inputs": load_inputs(evidence.load_inputs) if evidence.load_inputs else None,
-        "seeds": (seed, seed + 1),
-        "rtol": parse_number("--rtol", evidence.rtol),
-        "atol": parse_number("--atol", evidence.atol),
-    }
 
 
 def selection(selected: Selected, activations: list[str] | None = None) -> Selection:
@@ -89,23 +70,57 @@ def rewrite(verb: Rewrite, model: str, destination: Destination, evidence: Evide
 
     A result that was shown to be different is not written. An inconclusive one is, and the exit code says so.
     """
-    from onnxact.api import Writing
-    from onnxact.interop import FileSource
+    from onnxact.cli.reports import reporting
 
     checked = not (destination.no_check or destination.dry_run)
-    options = check_options(evidence) if checked else {}
+    if not checked:
+        demand_used(evidence)
+    with reporting(f"{verb.verb} {model}", evidence) as reports:
+        options = check_options(evidence) if checked else None
+        raise typer.Exit(_rewritten(_Task(verb, model, destination, options, display, reports)))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done; `options` are those of the check, None for none."""
+
+    verb: Rewrite
+    model: str
+    destination: Destination
+    options: Mapping[str, Any] | None
+    display: Display
+    reports: Reports
+
+
+def _rewritten(task: _Task) -> int:
+    from onnxact.interop import FileSource
+    from onnxact.verbs import Writing
+
+    destination, display = task.destination, task.display
     output = None if destination.output is None else parse_path("--output", destination.output)
     writing = Writing(output, destination.in_place, destination.force, destination.dry_run)
-    source = FileSource(parse_path("MODEL", model))
-    target = writing.path(source, verb.what)
+    source = FileSource(parse_path("MODEL", task.model))
+    target = writing.path(source, task.verb.what)
     if target is None:
         raise UsageError("a model in a file has a place to write to")
-    result = verb.run(source, target)
-    verdict, drift = _evidence(result, display, options) if checked else (None, None)
+    result = task.verb.run(source, target)
+    verdict, drift = _evidence(result, display, task.options) if task.options is not None else (None, None)
     written = target if _write(result, target, destination, verdict) else None
+    _tell(task.reports, result, verdict, destination)
     report = _json_report if display.json else _quiet_report if display.quiet else _text_report
     report(_Outcome(result, verdict, drift, written, destination.dry_run, display.verbose))
-    raise typer.Exit(_exit_code(result, verdict, allow_none=destination.allow_none))
+    return _exit_code(result, verdict, allow_none=destination.allow_none)
+
+
+def _tell(reports: Reports, result: Result, verdict: Verdict | None, destination: Destination) -> None:
+    if verdict is not None:
+        from onnxact.report import text
+
+        reports.write(verdict, subject=text.subject(result))
+    elif result.unfinished:
+        reports.write_nothing(f"some activations have no form for {result.target}", allowed=False)
+    elif not result.changed:
+        reports.write_nothing("nothing to rewrite", allowed=destination.allow_none)
 
 
 @dataclass(frozen=True)
@@ -122,28 +137,30 @@ class _Outcome:
 
 def _evidence(result: Result, display: Display, options: Mapping[str, Any]) -> tuple[Verdict | None, Drift | None]:
     """Return the verdict, and for a swap that is not different how far it moves the outputs."""
-    if not result.changed:
+    if not result.changed or result.unfinished:
         return None, None
     with _progress(display) as progress:
         verdict = result.check(progress=progress, **options)
     if display.quiet or not result.verb.startswith("swap"):
         return verdict, None
-    return verdict, result.drift(**{key: options[key] for key in ("inputs", "input_shapes", "seeds")})
+    return verdict, result.drift(**{key: options[key] for key in INPUT_KEYS if key in options})
 
 
 def _write(result: Result, target: Path, destination: Destination, verdict: Verdict | None) -> bool:
-    from onnxact import api
+    from onnxact.verbs import write
 
-    refused = verdict is not None and verdict.outcome == "different"
+    refused = result.unfinished or (verdict is not None and verdict.outcome == "different")
     if destination.dry_run or refused or not (result.changed or destination.allow_none):
         return False
     if destination.in_place and not result.changed:
         return False
-    api.write(result, target, force=destination.force or destination.in_place)
+    write(result, target, force=destination.force or destination.in_place)
     return True
 
 
 def _exit_code(result: Result, verdict: Verdict | None, *, allow_none: bool) -> int:
+    if result.unfinished:
+        return UNFINISHED
     if not result.changed:
         return 0 if allow_none else 4
     return verdict.exit_code if verdict is not None else 0
@@ -176,7 +193,22 @@ def _parts(outcome: _Outcome) -> Iterator[RenderableType]:
     yield Text(f"\n{_last_line(outcome)}")
 
 
+def _target_line(outcome: _Outcome) -> str:
+    """Return what to say where a target runs all as it stands, or does not run something at all; else nothing."""
+    result = outcome.result
+    if result.unfinished:
+        count = len(result.left)
+        others = "; --partial writes the others" if result.changed else ""
+        return f"nothing written: no form for {count} site{'s' if count > 1 else ''} that {result.target} lacks{others}"
+    if not result.changed and not result.skipped:
+        done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
+        return f"every activation runs as it stands on {result.target}: nothing to rewrite, {done}"
+    return ""
+
+
 def _last_line(outcome: _Outcome) -> str:
+    if outcome.result.target and (line := _target_line(outcome)):
+        return line
     if not outcome.result.changed:
         found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
         done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
@@ -195,7 +227,10 @@ def _quiet_report(outcome: _Outcome) -> None:
     """Say on stderr what -q must not hide."""
     from onnxact.report import text
 
-    if not outcome.result.changed:
+    if outcome.result.unfinished:
+        complain(_last_line(outcome))
+        show(text.skipped(outcome.result.left, verbose=False), stderr=True)
+    elif not outcome.result.changed:
         complain("nothing to rewrite")
         show(text.skipped(outcome.result.skipped, verbose=False), stderr=True)
     if outcome.verdict is not None and not outcome.verdict.equivalent:
@@ -205,16 +240,20 @@ def _quiet_report(outcome: _Outcome) -> None:
 def judge(before: str, after: str, evidence: Evidence, display: Display) -> int:
     """Check two files, report, and return the exit code."""
     from onnxact import api
+    from onnxact.cli.reports import reporting
     from onnxact.report import text
 
     paths = parse_path("BEFORE", before), parse_path("AFTER", after)
-    with _progress(display) as progress:
-        verdict = api.check(*paths, progress=progress, **check_options(evidence))
-    if display.json:
-        report = {"schema": SCHEMA, "verb": "check", "before": before, "after": after}
-        emit_json({**report, "check": verdict.to_json()})
-    elif not display.quiet or not verdict.equivalent:
-        show(text.verdict(verdict, verbose=display.verbose), stderr=display.quiet)
+    with reporting(f"check {before} {after}", evidence) as reports:
+        options = check_options(evidence)
+        with _progress(display) as progress:
+            verdict = api.check(*paths, progress=progress, **options)
+        reports.write(verdict)
+        if display.json:
+            report = {"schema": SCHEMA, "verb": "check", "before": before, "after": after}
+            emit_json({**report, "check": verdict.to_json()})
+        elif not display.quiet or not verdict.equivalent:
+            show(text.verdict(verdict, verbose=display.verbose), stderr=display.quiet)
     return verdict.exit_code
 
 

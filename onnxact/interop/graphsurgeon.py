@@ -28,7 +28,8 @@ from onnx_graphsurgeon.logger import G_LOGGER
 
 from onnxact.errors import ModelError
 from onnxact.model.edit import Edit, Makes, NewConstant, NewNode, Plan
-from onnxact.model.view import Scope, View
+from onnxact.model.scope import Scope
+from onnxact.model.view import View
 
 
 class GraphSource:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from numpy.typing import NDArray
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnxact.model.provenance import KEY
 from onnxact.model.scope import Scope
@@ -24,7 +24,7 @@ from onnxact.model.view import View
 
 AttributeValue = float | int | str
 Attribute = tuple[str, AttributeValue] | AttributeProto
-Makes = Literal["value", "truth", "parameter"]
+Makes = Literal["value", "truth", "parameter", "float"]
 
 
 class NewNode(NamedTuple):
@@ -47,8 +47,9 @@ class BodyNode(NamedTuple):
     inputs: tuple[int, ...] | None
     attributes: Sequence[Attribute] = ()
     makes: Makes = "value"
-    """What its output is: a value with the type of the site's output, a truth value of that shape, or something made
-    from parameters alone, with that element type and a shape of its own."""
+    """What its output is: a value with the type of the site's output, a truth value or a float32 number of that shape,
+    or something made from parameters alone, with that element type and a shape of its own."""
+    domain: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,8 @@ class Body:
 
     nodes: tuple[BodyNode, ...]
     first: int
+    from_elsewhere: bool = False
+    """Whether the root's op is of another domain than ONNX's, and the nodes are ONNX's."""
 
     @cached_property
     def new(self) -> tuple[BodyNode, ...]:
@@ -92,6 +95,13 @@ class NewConstant(NamedTuple):
     reference: str = ""
 
 
+class Restored(NamedTuple):
+    """A node that stood there before and is put back, at `position` if everything else is as it was then."""
+
+    node: NodeProto
+    position: int
+
+
 class Edit(NamedTuple):
     """The replacement of a site's nodes; indices count the nodes of the scope before anything is applied.
 
@@ -106,6 +116,13 @@ class Edit(NamedTuple):
     removed: tuple[int, ...] = ()
     dead_constants: tuple[str, ...] = ()
     provenance: str | None = None
+    keeps_types: bool = False
+    """Whether the value_info of removed nodes stays, for the day when they are put back."""
+    declared: TypeProto | None = None
+    """The type of the site's output, for new values, where the model does not state it."""
+    restored: tuple[Restored, ...] = ()
+    root_position: int = -1
+    """Where the root stood when the restored nodes did."""
 
     @property
     def new(self) -> tuple[NewNode, ...]:
@@ -178,6 +195,8 @@ def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant
             _declare_types(scope, edit)
         _replace([nodes[root] for root in edit.roots], edit)
     _remove(scope, edits, order)
+    if any(edit.restored for edit in edits):
+        order = _restore(graph, edits, order)
     if len(order) > count or GONE in order:
         _arrange(graph, order, kept=sum(position < GONE for position in order))
 
@@ -193,12 +212,35 @@ def _remove(scope: Scope, edits: list[Edit], order: list[int]) -> None:
     names = {name for edit in trees for name in edit.dead_constants}
     indices = {index for edit in trees for index in edit.removed}
     indices.update(scope.producers[name] for name in names if name in scope.producers)
+    typed = {index for edit in trees if edit.keeps_types for index in edit.removed}
     for index in indices:
         order[index] = GONE
-        names.update(scope.nodes[index].output)
+        names.update(scope.nodes[index].output if index not in typed else ())
     _keep(scope.graph.value_info, [entry.name not in names for entry in scope.graph.value_info])
     if isinstance(scope.graph, GraphProto):
         _keep(scope.graph.initializer, [tensor.name not in names for tensor in scope.graph.initializer])
+
+
+def _restore(graph: GraphProto | FunctionProto, edits: list[Edit], order: list[int]) -> list[int]:
+    """Append the nodes that are put back and return the order with them: where they stood, if their roots do again."""
+    before_root, as_it_was = list(order), {}
+    for edit in edits:
+        for node, position in edit.restored:
+            as_it_was[len(before_root)] = position
+            before_root.append(2 * edit.roots[0] - 1)
+            graph.node.append(node)
+    others = sorted((i for i, place in enumerate(order) if place < GONE), key=order.__getitem__)
+    taken, following = {position: index for index, position in as_it_was.items()}, iter(others)
+    ranks = [GONE] * len(before_root)
+    for position in range(len(others) + len(as_it_was)):
+        index = taken.get(position, -1)
+        index = index if index >= 0 else next(following, -1)
+        if index < 0:
+            return before_root
+        ranks[index] = position
+    whole = len(taken) == len(as_it_was) and next(following, -1) < 0
+    in_place = all(ranks[edit.roots[0]] == edit.root_position for edit in edits if edit.restored)
+    return ranks if whole and in_place else before_root
 
 
 def _arrange(graph: GraphProto | FunctionProto, order: list[int], kept: int) -> None:
@@ -212,7 +254,9 @@ def _arrange(graph: GraphProto | FunctionProto, order: list[int], kept: int) -> 
 def _write(graph: GraphProto | FunctionProto, edit: Edit) -> None:
     """Append the new nodes. Setting field by field, string by string, is what protobuf does fastest."""
     names, nodes, body = edit.names, graph.node, edit.body
-    for (op, inputs, attributes, _), pattern, name in zip(body.new, body.patterns, names[body.first :], strict=False):
+    for (op, inputs, attributes, _, _), pattern, name in zip(
+        body.new, body.patterns, names[body.first :], strict=False
+    ):
         node = nodes.add()
         if attributes:
             node.MergeFrom(pattern)
@@ -233,6 +277,8 @@ def _replace(nodes: Iterable[NodeProto], edit: Edit) -> None:
             del operands[:]
             for position in inputs:
                 operands.append(edit.names[position])
+            if edit.body.from_elsewhere:
+                node.ClearField("domain")
         node.ClearField("attribute")
         node.MergeFrom(pattern)
         if provenance is not None and (provenance or node.metadata_props):
@@ -240,7 +286,7 @@ def _replace(nodes: Iterable[NodeProto], edit: Edit) -> None:
 
 
 def _pattern(node: BodyNode) -> NodeProto:
-    pattern = NodeProto(op_type=node.op)
+    pattern = NodeProto(op_type=node.op, domain=node.domain) if node.domain else NodeProto(op_type=node.op)
     for attribute in node.attributes:
         if isinstance(attribute, AttributeProto):
             pattern.attribute.append(attribute)
@@ -276,7 +322,7 @@ def _add_constant_node(graph: GraphProto | FunctionProto, constant: NewConstant)
 def _declare_types(scope: Scope, edit: Edit) -> None:
     """Give new values the type that the model states for the site's output, where it states one."""
     output = scope.nodes[edit.roots[0]].output[0]
-    declared = scope.declared.get(output)
+    declared = scope.declared.get(output) or edit.declared
     if declared is None:
         return
     for new in edit.new:
@@ -284,6 +330,8 @@ def _declare_types(scope: Scope, edit: Edit) -> None:
         entry.type.CopyFrom(declared)
         if new.makes == "truth":
             entry.type.tensor_type.elem_type = TensorProto.BOOL
+        elif new.makes == "float":
+            entry.type.tensor_type.elem_type = TensorProto.FLOAT
         elif new.makes == "parameter":
             entry.type.tensor_type.ClearField("shape")
 

@@ -24,6 +24,20 @@ _FLOATS: dict[int, str] = {int(elem_type): name for elem_type, name in FLOAT_TYP
 _FROM_ATTRIBUTE = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype",
                    "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "Multinomial": "dtype"}  # fmt: skip
 
+_LIKE_FIRST_INPUT = {
+    "": {"LayerNormalization", "SimplifiedLayerNormalization"},
+    "com.microsoft": {
+        "Attention", "BiasAdd", "BiasGelu", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul", "Gelu", "GemmFastGelu",
+        "GroupQueryAttention", "MatMulNBits", "MultiHeadAttention", "NhwcFusedConv", "QLinearLeakyRelu",
+        "QLinearSigmoid", "QuickGelu", "RotaryEmbedding", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
+    },
+    "com.microsoft.nchwc": {
+        "AveragePool", "Conv", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReorderInput", "ReorderOutput",
+        "Upsample",
+    },
+}  # fmt: skip
+"""Ops of ONNX Runtime whose first output has the type of the first input (its docs/ContribOperators.md). It has
+LayerNormalization among ONNX's own ops at any opset."""
 _BRANCHES = {"If": ("then_branch", 0), "Loop": ("body", 1), "Scan": ("body", 0)}
 """Op -> the subgraph that its outputs come from, and the position of the first there."""
 
@@ -117,6 +131,8 @@ class Types:
             return function.types.elem_type(cast(FunctionProto, function.graph).output[position]), ""
         if branch := self._branch_output(op, index, position):
             return branch[0].types.elem_type(branch[1]), ""
+        if position == 0 and op in _LIKE_FIRST_INPUT.get(domain, ()) and node.input:
+            return 0, node.input[0]
         return self._elem_type_by_rule(node, type_rules(op, self._scope.opsets.get(domain, 1), domain), position)
 
     def _elem_type_by_rule(self, node: NodeProto, rules: Sequence[TypeRule], position: int) -> tuple[int, str]:

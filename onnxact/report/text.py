@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from onnxact.report.evidence import Block, blocks, headline
+
 if TYPE_CHECKING:
-    from onnxact.api import Inspection, Result
     from onnxact.check import Drift, Verdict
     from onnxact.model.edit import Skip
+    from onnxact.results import Inspection, Result
     from onnxact.rewrite.draft import Change
     from onnxact.rewrite.site import Parameters, Site
 
@@ -21,8 +26,12 @@ SHOWN = 20
 """How many rows of a table are shown without -v; the rest is counted."""
 _NAMED = 3
 """How many nodes of a group are named without -v."""
+_WIDEST = 10_000
+"""Columns that no table needs."""
 _LONGEST = 40
 """Characters of a node's name without -v; exporters join the names of what they fused."""
+_UNTITLED = "Outputs"
+"""The table that follows the outcome at once."""
 _COLOURS = {"equivalent": "green", "different": "red", "inconclusive": "yellow"}
 
 
@@ -71,13 +80,14 @@ def spelled(activation: str) -> str:
     return activation.replace("_", "-")
 
 
-def _node_text(scope: str, node: str, output: str) -> str:
+def node_of(scope: str, node: str, output: str) -> str:
+    """Return what a node is called in a report."""
     name = node or f"(unnamed, makes {output})"
     return f"{scope} > {name}" if scope else name
 
 
 def _site_text(site: Site) -> str:
-    return _node_text(site.scope.path, site.node, site.output)
+    return node_of(site.scope.path, site.node, site.output)
 
 
 def _nodes_text(nodes: Sequence[str], *, verbose: bool) -> str:
@@ -136,7 +146,7 @@ def skipped(skips: Sequence[Skip], *, verbose: bool, title: str = "Skipped") -> 
     if skips:
         yield Text(f"\n{title}", style="bold")
     for reason, alike in by_reason.items():
-        nodes = [_node_text(skip.scope, skip.node, "") for skip in alike if skip.node]
+        nodes = [node_of(skip.scope, skip.node, "") for skip in alike if skip.node]
         unnamed = len(alike) - len(nodes)
         count = f"{unnamed} unnamed node{'s' if unnamed > 1 else ''}" if unnamed else ""
         yield Text(f"  {', '.join(filter(None, (_nodes_text(nodes, verbose=verbose), count)))}: {reason}")
@@ -155,7 +165,17 @@ def rewriting(result: Result, *, verbose: bool) -> Iterator[RenderableType]:
         else:
             changes = ((_site_text(c.site), _change_row(c), _change_row(c, brief=True)) for c in result.sites)
             yield from table("\nSites", ("sites", *columns, "nodes"), _grouped(changes))
+        yield from _apart(result)
+        for warning in dict.fromkeys(change.warning for change in result.sites if change.warning):
+            yield Text(f"  warning: {warning}", style="yellow")
     yield from skipped(result.skipped, verbose=verbose)
+
+
+def _apart(result: Result) -> Iterator[RenderableType]:
+    counts = Counter(site.form for site in result.taken_apart)
+    if counts:
+        done = "put together again" if result.verb == "fuse" else "taken apart"
+        yield Text(f"  {done}: " + ", ".join(f"{count} x {op}" for op, count in counts.items()))
 
 
 def _count_rows(before: Mapping[str, int], after: Mapping[str, int]) -> Iterator[tuple[str, ...]]:
@@ -174,6 +194,8 @@ def _change_row(change: Change, *, brief: bool = False) -> tuple[str, ...]:
     old, new = listed(site.parameters), listed(change.parameters)
     stays = (site.activation, old) == (change.activation, new) and change.form != "op"
     bits = {True: "same", False: "within its bound", None: ""}[change.exact]
+    if change.error:
+        bits = f"up to {change.error:g} off"
     return (
         _form_text(site.activation, site.form, old),
         change.form if stays else _form_text(change.activation, change.form, new),
@@ -211,43 +233,38 @@ def subject(result: Result) -> str:
 
 def verdict(found: Verdict, *, verbose: bool, subject: str = "") -> Iterator[RenderableType]:
     """Yield a check's outcome with its evidence. `subject`: what was compared, where that needs saying."""
-    limit = None if verbose else SHOWN
     title = Text("\n").append(found.outcome, style=f"bold {_COLOURS[found.outcome]}")
-    yield title.append(f": {len(found.runs)} runs on {', '.join(found.providers) or 'no provider'}")
-    if subject:
-        yield Text(f"  {subject}")
-    yield from _reasons(found, verbose=verbose)
-    rows = []
-    for item in found.worst_outputs():
-        difference = "bit-equal" if not item.differing else f"{item.max_abs:.3g} ({item.max_u:.3g} u)"
-        allowed = "" if not item.differing else f"rtol {item.rtol:.3g}, atol {item.atol:.3g}; noise {item.noise:.3g}"
-        rows.append((item.name, f"{item.dtype}{list(item.shape)}", item.outcome, difference, allowed))
-    if rows:
-        columns = ("output", "type", "verdict", "largest difference", "allowed")
-        yield from table("", columns, rows, limit=limit)
-    if found.sites and verbose:
-        lines = ((str(s.site), str(s.elements), "yes" if s.reached else "no", s.reason) for s in found.sites)
-        yield from table("\nSites", ("site", "values seen", "both sides", "remark"), lines, limit=None)
-    elif found.sites:
-        reached = sum(item.reached for item in found.sites)
-        yield Text(f"  {reached} of {len(found.sites)} sites were reached on every side of their kinks")
-    for note in found.notes if verbose else ():
-        yield Text(f"  note: {note}", style="dim")
+    yield title.append(f": {headline(found)}")
+    for block in blocks(found, subject=subject, verbose=verbose):
+        if block.title and block.title != _UNTITLED and (block.lines or block.rows):
+            yield Text(f"\n{block.title}", style="bold")
+        shown = block.lines if verbose else block.lines[:SHOWN]
+        yield from (Text(f"  {line}") for line in shown)
+        if len(block.lines) > len(shown):
+            yield Text(f"  ... and {len(block.lines) - len(shown)} more; -v shows all")
+        if block.rows:
+            yield _Records(block, None if verbose else SHOWN)
+            if not verbose and len(block.rows) > SHOWN:
+                yield Text(f"... and {len(block.rows) - SHOWN} more; -v shows all")
 
 
-def _reasons(found: Verdict, *, verbose: bool) -> Iterator[RenderableType]:
-    """Yield each reason once; sites that are in doubt for the same one together."""
-    doubts: dict[str, list[str]] = {}
-    for item in found.sites:
-        if item.doubt:
-            doubts.setdefault(item.doubt, []).append(item.site.node or item.site.output)
-    of_sites = {f"{item.site}: {item.doubt}" for item in found.sites}
-    reasons = [reason for reason in found.reasons if reason not in of_sites]
-    reasons += [f"{_nodes_text(nodes, verbose=verbose)}: {doubt}" for doubt, nodes in doubts.items()]
-    shown = reasons if verbose else reasons[:SHOWN]
-    yield from (Text(f"  because {reason}") for reason in shown)
-    if len(reasons) > len(shown):
-        yield Text(f"  ... and {len(reasons) - len(shown)} more reasons; -v shows all")
+@dataclass(frozen=True)
+class _Records:
+    """A table where there is room for it, else each row as a list of its cells."""
+
+    block: Block
+    limit: int | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = self.block.rows[: self.limit]
+        (made,) = table("", self.block.columns, rows, limit=None)
+        if Measurement.get(console, options.update(width=_WIDEST), made).maximum <= options.max_width:
+            yield made
+            return
+        for first, *others in rows:
+            yield Text(f"  {self.block.columns[0]} {first}", style="bold")
+            named = zip(self.block.columns[1:], others, strict=True)
+            yield from (Text(f"    {column}: {cell}") for column, cell in named if cell)
 
 
 def show(console: Console, parts: Iterable[RenderableType]) -> None:

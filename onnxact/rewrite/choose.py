@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
+from onnxact.activation.catalog import ACTIVATIONS, FAMILIES, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, ops, parameters, size, text, varies, walk
 from onnxact.activation.forms import lowered
 from onnxact.activation.numeric import FLOATS, fold, holds, rounded
@@ -55,7 +55,7 @@ as primitive: they are what other activations are made of."""
 
 def choose(activation: Activation, bound: Parameters, setting: Setting) -> Choice:
     """Return the best admissible form other than the native op; of equal ones, one that stands in the table itself."""
-    candidates: list[tuple[tuple[bool, int, bool], str, Form, bool]] = []
+    candidates: list[tuple[tuple[bool, float, int, bool], str, Form, bool]] = []
     others: list[tuple[str, str]] = []
     own = {form.expr: name for name, form in activation.forms.items()}
     for name, form in activation.forms.items():
@@ -66,7 +66,8 @@ def choose(activation: Activation, bound: Parameters, setting: Setting) -> Choic
             reason = f"comes down to {same}"
         if not reason and written is not None:
             exact = is_exact(written, bound, setting.dtype)
-            candidates.append(((not exact, size(written.expr), full_name != name), full_name, written, exact))
+            order = (not exact, written.error, size(written.expr), full_name != name)
+            candidates.append((order, full_name, written, exact))
         else:
             others.append((name, reason))
     candidates.sort(key=lambda candidate: candidate[0])
@@ -88,7 +89,8 @@ def _admissible(name: str, form: Form, bound: Parameters, setting: Setting) -> t
     """Return the form with inadmissible ops computed another way, or the reason against it."""
     allowed = _admits(setting)
     values = known(bound)
-    found = lowered(name, form, allowed, values) if values is not None else _as_it_is(name, form, allowed)
+    lowers = values is not None and name not in FAMILIES  # whose op is the activation's own
+    found = lowered(name, form, allowed, values or {}) if lowers else _as_it_is(name, form, allowed)
     if found is None:
         refused = sorted(op for op in ops(form.expr) if not allowed(op))
         return name, None, "; ".join(why_not(op, setting) for op in refused)

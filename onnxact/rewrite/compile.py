@@ -19,6 +19,7 @@ from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
 from onnxact.model.edit import Makes
 from onnxact.rewrite.site import Dynamic, Parameters, Reference, Tensor, known
+from onnxact.rewrite.target.layout import Writing
 
 X = Variable("x")
 _CONDITIONS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And"}
@@ -26,28 +27,37 @@ _ELEM_TYPES = {name: elem_type for elem_type, name in schema.FLOAT_TYPES.items()
 
 
 class Step(NamedTuple):
-    """One node before it has names. An operand is "" (left out), X, a step's number, an array, or a named value."""
+    """One node before it has names. An operand is "" (left out), X, a step's number, an array, or a named value.
+
+    An attribute is a name with a value, or an AttributeProto.
+    """
 
     op: str
     operands: tuple[Any, ...]
-    attributes: tuple[tuple[str, Any], ...]
+    attributes: tuple[Any, ...]
     makes: Makes
     label: str
 
 
-def steps_of(expr: Expr, opset: int, dtype: str, bound: Parameters, *, unit: bool) -> tuple[Step, ...]:
-    """Return the steps that compute `expr`; `unit`: scalar constants have shape [1], right where x has a dimension."""
-    return _Compiler(opset, dtype, bound, unit=unit).run(expr)
+def steps_of(
+    expr: Expr, opset: int, dtype: str, bound: Parameters, *, unit: bool, writing: Writing | None = None
+) -> tuple[Step, ...]:
+    """Return the steps that compute `expr`; `unit`: scalar constants have shape [1], right where x has a dimension.
+
+    writing: how a target wants them instead.
+    """
+    return _Compiler(opset, dtype, bound, unit=unit, writing=writing).run(expr)
 
 
 class _Compiler:
     """Turns one term into steps."""
 
-    def __init__(self, opset: int, dtype: str, bound: Parameters, *, unit: bool) -> None:
+    def __init__(self, opset: int, dtype: str, bound: Parameters, *, unit: bool, writing: Writing | None) -> None:
         self.opset = opset
         self.dtype = dtype
         self.bound = bound
         self.unit = unit
+        self.writing = writing
         self.steps: list[Step] = []
         self.done: dict[Expr, Any] = {}
 
@@ -98,12 +108,24 @@ class _Compiler:
             if name in stated:
                 attributes += self._attribute(expr, name, arg)
             else:
-                operand = "" if self._left_out(expr, arg) else self.operand(arg)
+                operand = "" if self._left_out(expr, arg) else self._input(expr.op, name, arg)
                 operands.append(_without_dimensions(operand) if expr.op == "Clip" else operand)
         if expr.op == "Cast":
             attributes.append(("to", int(_ELEM_TYPES[self.dtype])))
         makes: Makes = "truth" if expr.op in _CONDITIONS else "value" if varies(expr) else "parameter"
         return Step(expr.op, tuple(operands), tuple(attributes), makes, expr.op.lower())
+
+    def _input(self, op: str, name: str, arg: Expr) -> Any:
+        """Return an operand that is an input of the node; a constant in the shape in which the target takes it."""
+        if self.writing is None or varies(arg) or not self._is_known(arg):
+            return self.operand(arg)
+        if isinstance(arg, Parameter) and isinstance(self.bound[arg.name], Tensor) and self.writing.keeps(op, name):
+            return self.operand(arg)
+        value = np.asarray(rounded(fold(arg, known(self._needed(arg)) or {}), FLOATS[self.dtype]))
+        laid_out = self.writing.laid_out(op, name, value)
+        if laid_out is None:
+            raise ValueError(f"{name} of {op} fits none of its layouts")
+        return laid_out
 
     def _left_out(self, call: Call, arg: Expr) -> bool:
         """Tell whether an operand says nothing: Clip without a bound."""

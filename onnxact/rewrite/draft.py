@@ -9,16 +9,19 @@ from typing import Any, NamedTuple
 
 from onnx import NodeProto
 
-from onnxact.model import provenance
+from onnxact.activation.catalog import ACTIVATIONS
+from onnxact.model import provenance, schema
 from onnxact.model.constants import PASSES_CONSTANTS
-from onnxact.model.edit import Body, BodyNode, Edit, Plan, Skip
+from onnxact.model.edit import Body, BodyNode, Edit, Plan, Restored, Skip
 from onnxact.model.naming import Names
+from onnxact.model.provenance import Provenance, Tree
 from onnxact.model.scope import Scope
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
+from onnxact.rewrite.contrib import full_name
 from onnxact.rewrite.emit import Emitter
 from onnxact.rewrite.obstacle import version_obstacle
-from onnxact.rewrite.site import Kind, Parameters, Site, plain
+from onnxact.rewrite.site import Kind, Parameters, Site, plain, storable
 
 
 class Change(NamedTuple):
@@ -52,6 +55,24 @@ class Change(NamedTuple):
         """What a reader should know about the choice."""
         return self.after.note
 
+    @property
+    def warning(self) -> str:
+        """What a reader must know; empty for nothing."""
+        return self.after.warning
+
+    @property
+    def error(self) -> float:
+        """How far the form is from the activation over the reals; 0 where it is the same function."""
+        form = ACTIVATIONS[self.activation].forms.get(self.form.partition("[")[0])
+        return form.error if form is not None else 0.0
+
+    @property
+    def is_elementwise(self) -> bool:
+        """Whether from input to output it is the activation, before and after: a fused node computes more."""
+        forms = ACTIVATIONS[self.activation].forms if self.activation == self.site.activation else None
+        named = (self.site.form.partition("[")[0], self.form.partition("[")[0])
+        return forms is None or all(form in forms for form in named)
+
     def describe(self) -> dict[str, Any]:
         """Return the change as plain data, as DESIGN's JSON schema has it."""
         before = self.site.describe()
@@ -63,6 +84,8 @@ class Change(NamedTuple):
             described["exact"] = self.exact
         if self.note:
             described["note"] = self.note
+        if self.after.warning:
+            described["warning"] = self.after.warning
         return described
 
 
@@ -73,6 +96,10 @@ class Draft:
     plan: Plan
     sites: Sequence[Site]
     afters: Sequence[After]
+    others: Sequence[Site] = ()
+    """Fused nodes without an activation that are taken apart, or put together again."""
+    left: Sequence[Skip] = ()
+    """The skips of what a target cannot run."""
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:
@@ -88,6 +115,7 @@ class Drafter:
         self.edits: list[Edit] = []
         self.sites: list[Site] = []
         self.afters: list[After] = []
+        self.others: list[Site] = []
         self.skips: list[Skip] = []
         self._losing: list[tuple[int, Site]] = []
         """The edits, by number, that read something else than before and leave no record of what."""
@@ -117,27 +145,40 @@ class Drafter:
             self._shared[after] = roots
         elif not metadata:
             self._losing.append((len(self.edits), site))
-        self._add(site, after, Edit(site.scope.path, roots, body, names, site.inner, (), metadata))
+        edit = Edit(site.scope.path, roots, body, names, site.inner, (), metadata, bool(metadata))
+        if after.writing is not None and after.writing.declared:
+            edit = edit._replace(declared=site.scope.view.inferred(site.scope.path).get(site.output))
+        self._add(site, after, edit)
 
-    def restore(self, site: Site, after: After, op: NodeProto) -> None:
-        """Replace the site's nodes by the op that stood there before, and drop its provenance."""
-        names = (site.input, *op.input)
-        before = BodyNode(op.op_type, tuple(range(len(names))), list(op.attribute))
-        body, earlier = Body((before,), len(names)), provenance.text(op)
+    def restore(self, site: Site, after: After, before: Provenance) -> None:
+        """Replace the site's nodes by those that stood there before, and drop its provenance."""
+        op, tree = before.op, before.tree
+        names = (site.input, *op.input) if tree is None else _reading(op.input, tree, site)
+        root = BodyNode(op.op_type, tuple(range(len(names))), list(op.attribute), domain=schema.plain(op.domain))
+        body, earlier = Body((root,), len(names)), provenance.text(op)
         self._losing.append((len(self.edits), site))
-        self._add(site, after, Edit(site.scope.path, [site.root], body, names, site.inner, (), earlier))
+        edit = Edit(site.scope.path, [site.root], body, names, site.inner, (), earlier)
+        if tree is not None:
+            inner = tuple(
+                Restored(_node_again(n, tree, site), at) for n, at in zip(tree.nodes, tree.positions, strict=False)
+            )
+            edit = edit._replace(restored=inner, root_position=tree.positions[-1])
+        self._add(site, after, edit)
 
     def _add(self, site: Site, after: After, edit: Edit) -> None:
         self.edits.append(edit)
-        self.sites.append(site)
-        self.afters.append(after)
+        if after.activation:
+            self.sites.append(site)
+            self.afters.append(after)
+        else:
+            self.others.append(site)
 
-    def finish(self) -> Draft:
+    def finish(self, left: Sequence[Skip] = ()) -> Draft:
         """Return the draft. Constants that only replaced nodes read go with them, where nothing records the node."""
         if self._losing:
             self._drop_dead_constants()
         plan = Plan(tuple(self.edits), tuple(self.skips), tuple(self.emitter.constants.made))
-        return Draft(plan, self.sites, self.afters)
+        return Draft(plan, self.sites, self.afters, self.others, left)
 
     def _drop_dead_constants(self) -> None:
         """Name in each edit the constants that nothing reads any more, each once."""
@@ -145,6 +186,7 @@ class Drafter:
         for _, site in self._losing:
             gone.setdefault(site.scope.path, set()).update(site.nodes)
         kept = {name for edit in self.edits for name in edit.names}
+        kept.update(name for edit in self.edits for node, _ in edit.restored for name in node.input)
         seen: dict[str, set[str]] = {path: set() for path in gone}
         for number, site in self._losing:
             scope, path = site.scope, site.scope.path
@@ -192,9 +234,32 @@ class Recorder:
     def text(self, site: Site, form: str) -> str:
         """Return the metadata text for a site that becomes `form`."""
         node = site.scope.nodes[site.root]
+        if site.inner or site.form != "op":
+            return provenance.encode_tree(site.activation, form, node, _tree(site))
         if not site.kind.unary or node.metadata_props:
             return provenance.encode(site.activation, form, node)
         key = (form, site.kind)
         if key not in self._texts:
             self._texts[key] = provenance.encode(site.activation, form, node)
         return self._texts[key]
+
+
+def _tree(site: Site) -> Tree:
+    nodes = tuple(site.scope.nodes[index] for index in site.inner)
+    parameters = {name: storable(value) for name, value in site.parameters.items()}
+    fused = site.form == full_name(site.scope.nodes[site.root])
+    return Tree(site.form, "" if fused else site.input, nodes, (*site.inner, site.root), parameters)
+
+
+def _reading(inputs: Iterable[str], tree: Tree, site: Site) -> tuple[str, ...]:
+    """Return the inputs of a node with x under the name that it has now."""
+    return tuple(site.input if name and name == tree.input else name for name in inputs)
+
+
+def _node_again(node: NodeProto, tree: Tree, site: Site) -> NodeProto:
+    if tree.input == site.input:
+        return node
+    again = NodeProto()
+    again.CopyFrom(node)
+    again.input[:] = _reading(node.input, tree, site)
+    return again

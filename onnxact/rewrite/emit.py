@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import AttributeProto
 
+from onnxact.model import schema
 from onnxact.model.edit import Attribute, Body, BodyNode, NewConstant
 from onnxact.model.naming import Names
 from onnxact.rewrite.after import After
 from onnxact.rewrite.compile import Step, X, steps_of
 from onnxact.rewrite.site import Reference, Site
+from onnxact.rewrite.target.layout import Writing
 
 _IR_WITH_FREE_INITIALIZERS = 4
 
@@ -31,13 +33,13 @@ class Constants:
         self._made: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
         self.made: list[NewConstant] = []
 
-    def name(self, site: Site, value: NDArray[Any]) -> str:
-        """Return the name of a constant of this value that the site can use."""
+    def name(self, site: Site, value: NDArray[Any], *, shared: bool = True, node: bool = False) -> str:
+        """Return the name of a constant of this value that the site can use; not `shared`: that nothing else reads."""
         scope = site.scope
         key = (scope.path, value.dtype.str + value.dtype.name, value.shape, value.tobytes())
-        if key not in self._made:
+        if key not in self._made or not shared:
             wish = f"onnxact_{_short(value)}"
-            as_node = scope.is_function or scope.view.model.ir_version < _IR_WITH_FREE_INITIALIZERS
+            as_node = node or scope.is_function or scope.view.model.ir_version < _IR_WITH_FREE_INITIALIZERS
             new = NewConstant(scope.path, self._names.fresh(wish), value, min(site.nodes) if as_node else None)
             self._made[key] = new.name
             self.made.append(new)
@@ -80,7 +82,7 @@ class Emitter:
     def emit(self, site: Site, after: After) -> tuple[Body, list[str]]:
         """Return the body and the names of the edit that computes what the site becomes."""
         recipe = self._recipes.get(after)
-        if recipe is None or (recipe.constants and _has_dimensions(site) != recipe.unit):
+        if recipe is None or (recipe.constants and not _fits(recipe, site, after)):
             recipe = self._recipes[after] = self._compiled(site, after)
         if recipe.keeping is not None and site.kind.unary:
             return recipe.keeping, []
@@ -88,8 +90,10 @@ class Emitter:
 
     def _compiled(self, site: Site, after: After) -> _Recipe:
         unit = _has_dimensions(site)
-        steps = steps_of(after.expr, site.scope.opset, site.dtype or "float32", after.parameters, unit=unit)
-        named = [self._named(site, step.operands) for step in steps]
+        opset, dtype, writing = site.scope.opset, site.dtype or "float32", after.writing
+        steps = steps_of(after.expr, opset, dtype, after.parameters, unit=unit, writing=writing)
+        steps = steps if after.around is None else after.around.wrapped(steps)
+        named = [self._named(site, step.operands, writing) for step in steps]
         names = tuple(dict.fromkeys(operand for operands in named for operand in operands if isinstance(operand, str)))
         place: dict[Any, int] = {name: position for position, name in enumerate((*names, X))}
         nodes = [
@@ -103,20 +107,30 @@ class Emitter:
         ]
         keeping = Body((nodes[0]._replace(inputs=None),), 0) if len(nodes) == 1 and named[0] == (X,) else None
         endings = tuple(f"_{step.label}" for step in steps[:-1])
-        return _Recipe(Body(tuple(nodes), len(place)), names, endings, unit, keeping)
+        elsewhere = after.around is not None and bool(schema.plain(site.scope.nodes[site.root].domain))
+        return _Recipe(Body(tuple(nodes), len(place), elsewhere), names, endings, unit, keeping)
 
-    def _named(self, site: Site, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        named = [self._operand(site, operand) for operand in operands]
+    def _named(self, site: Site, operands: tuple[Any, ...], writing: Writing | None) -> tuple[Any, ...]:
+        named = [self._operand(site, operand, writing) for operand in operands]
         while named and isinstance(named[-1], str) and not named[-1]:
             named.pop()
         return tuple(named)
 
-    def _operand(self, site: Site, operand: Any) -> Any:
+    def _operand(self, site: Site, operand: Any, writing: Writing | None) -> Any:
         if isinstance(operand, np.ndarray):
-            return self.constants.name(site, operand)
+            if writing is None:
+                return self.constants.name(site, operand)
+            return self.constants.name(site, operand, shared=writing.shared, node=writing.nodes)
         if isinstance(operand, Reference):
             return self.constants.reference(site, operand.attribute)
         return operand
+
+
+def _fits(recipe: _Recipe, site: Site, after: After) -> bool:
+    """Tell whether another site can be written by the recipe: its names are those of this scope, not of one site."""
+    if after.around is not None or (after.writing is not None and not after.writing.shared):
+        return False
+    return after.writing is not None or _has_dimensions(site) == recipe.unit
 
 
 def _has_dimensions(site: Site) -> bool:
@@ -126,7 +140,11 @@ def _has_dimensions(site: Site) -> bool:
 
 def _attributes(step: Step) -> list[Attribute]:
     found: list[Attribute] = []
-    for name, value in step.attributes:
+    for attribute in step.attributes:
+        if isinstance(attribute, AttributeProto):
+            found.append(attribute)
+            continue
+        name, value = attribute
         if isinstance(value, Reference):
             found.append(AttributeProto(name=name, type=AttributeProto.FLOAT, ref_attr_name=value.attribute))
         else:

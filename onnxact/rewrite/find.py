@@ -20,7 +20,7 @@ from onnxact.model.edit import Skip
 from onnxact.model.scope import OUTSIDE, Scope
 from onnxact.model.types import Shape
 from onnxact.model.view import View
-from onnxact.rewrite.match import Match, matches
+from onnxact.rewrite.match import Match, factors_of, matches
 from onnxact.rewrite.select import Selection
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
 from onnxact.rewrite.solve import solve
@@ -73,12 +73,22 @@ def patterns() -> tuple[Pattern, ...]:
     Clip(x, 0) is a relu before it is a clip, LeakyRelu(x, alpha) a leaky_relu before it is a prelu.
     """
     found = []
+    products: set[object] = set()
     for activation in ACTIVATIONS.values():
         for name, form in activation.forms.items():
+            if (form.error and _stands_for_another(activation, form)) or factors_of(form.expr) in products:
+                continue
+            products.add(factors_of(form.expr))
             for expr in _spellings(form.expr):
                 shape = Form(expr, when=form.when, exact=form.exact)
                 found.append(Pattern(activation, name, shape, expr.op, size(expr)))
     return tuple(sorted(found, key=lambda p: (-p.size, bool(parameters(p.form.expr)), p.name != "op", _freedom(p))))
+
+
+def _stands_for_another(activation: Activation, form: Form) -> bool:
+    """Tell whether a form that comes near its activation is another activation's own: gelu's tanh form is gelu_tanh."""
+    others = (row for row in ACTIVATIONS.values() if row.name != activation.name)
+    return any(other.expr == form.expr for row in others for other in row.forms.values())
 
 
 def _spellings(expr: Call | object) -> Iterator[Call]:
@@ -232,7 +242,7 @@ def site_of(
     solved = solve(pattern.activation, pattern.form, match.equations, given)
     if solved.reason:
         return None, Refusal(solved.reason if solved.near or pattern.is_plain_op else "")
-    reader = _read_elsewhere(scope, index, match.nodes)
+    reader = read_elsewhere(scope, index, match.nodes)
     if reader:
         return None, Refusal(reader, complete=True)
     misfit = "" if recorded else _misfit(scope, match, pattern)
@@ -244,7 +254,7 @@ def site_of(
     return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes - {index}))), Refusal()
 
 
-def _read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
+def read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:
     """Return why the inner values of a tree cannot go away: something outside the tree reads one."""
     for index in sorted(nodes - {root}):
         for name in scope.nodes[index].output:

@@ -11,6 +11,7 @@ from onnxact.model.scope import Scope
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, obstacle, same_bits, unavailable
+from onnxact.rewrite.compile import X
 from onnxact.rewrite.decompose import describe_dtype
 from onnxact.rewrite.draft import Draft, Drafter
 from onnxact.rewrite.find import find
@@ -39,7 +40,7 @@ def plan(
             for site, before in _decomposed(scope, drafter, selection):
                 if selection.takes(site):
                     restored.update((scope.path, index) for index in site.nodes)
-                    drafter.restore(site, _op_again(site, form_of(before)), before.op)
+                    drafter.restore(site, _as_before(site, before), before)
     found = find(view, given)
     for site in found.sites:
         if site.form == "op" or not selection.takes(site):
@@ -65,6 +66,18 @@ def _fuse(site: Site, drafter: Drafter, *, undoing: bool) -> None:
         drafter.skip(site, f"{activation.spelled} ({site.form}) stays: {reason}")
     else:
         drafter.write(site, _op_again(site, activation.forms[site.form]), "")
+
+
+def _as_before(site: Site, before: Provenance) -> After:
+    """Return what stood in the place of a site according to its record."""
+    if before.tree is None:
+        return _op_again(site, form_of(before))
+    activation = ACTIVATIONS.get(site.activation)
+    earlier = activation.forms.get(before.tree.form.partition("[")[0]) if activation is not None else None
+    now = form_of(before) if earlier is not None else None
+    setting = Setting(site.scope.opset, site.dtype or "")
+    exact = earlier is not None and now is not None and same_bits(now, earlier, site.parameters, setting)
+    return After(site.activation, before.tree.form, site.parameters, earlier.expr if earlier else X, exact)
 
 
 def _op_again(site: Site, form: Form) -> After:

@@ -225,6 +225,11 @@ def _factors(expr: Expr) -> Iterator[_Factor]:
         yield _Factor(expr, False)
 
 
+def factors_of(expr: Expr) -> frozenset[_Factor]:
+    """Return the factors of a product, which matches whatever their order is; a term that is none is its own."""
+    return frozenset(_factors(expr))
+
+
 def _graph_factors(scope: Scope, index: int, count: int) -> Iterator[_Product]:
     """Yield the ways to read the node at `index` as a product of exactly `count` values."""
     node = scope.nodes[index]

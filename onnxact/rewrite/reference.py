@@ -26,7 +26,7 @@ def plan(view: View, changes: Iterable[Change]) -> Plan:
     for change in changes:
         scope = view.by_path[change.site.scope.path]
         site = change.site._replace(kind=replace(change.site.kind, scope=scope))
-        form = _other_form(change)
+        form = other_form(change)
         if form is None:
             drafter.skip(site, f"{change.activation} has no second form to compare with")
         else:
@@ -34,7 +34,7 @@ def plan(view: View, changes: Iterable[Change]) -> Plan:
     return drafter.finish().plan
 
 
-def _other_form(change: Change) -> Form | None:
+def other_form(change: Change) -> Form | None:
     """Return the best form other than the one written: exact before inexact, then the fewest nodes."""
     site = change.site
     setting = Setting(site.scope.opset, site.dtype or "", None, allow_inexact=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onnxact.activation.numeric import FLOATS, rounded
 from onnxact.model.scope import Scope
 
 
@@ -129,6 +130,40 @@ def plain(value: Bound) -> Any:
     if not numbers.size:
         return {"value": value.name, "shape": list(numbers.shape)}
     return {"value": value.name, "shape": list(numbers.shape), "min": float(numbers.min()), "max": float(numbers.max())}
+
+
+def storable(value: Bound) -> Any:
+    """Return a parameter as plain data from which `stored` makes it again, to the bit."""
+    if isinstance(value, Dynamic):
+        return {"computed": value.name}
+    if isinstance(value, Reference):
+        return {"attribute": value.attribute, "always": value.always}
+    if isinstance(value, Tensor):
+        if value.name:
+            return {"constant": value.name}
+        numbers = np.asarray(value.value)
+        listed = numbers.astype(np.float64).reshape(-1).tolist()
+        return {"dtype": numbers.dtype.name, "shape": list(numbers.shape), "numbers": listed}
+    return value
+
+
+def stored(data: Any, scope: Scope) -> Bound:
+    """Return the parameter that `storable` described; a constant that the model still has, as the model has it.
+
+    Raises ValueError, KeyError or TypeError for anything else.
+    """
+    if not isinstance(data, dict):
+        return data if isinstance(data, str) else float(data)
+    if "computed" in data:
+        return Dynamic(str(data["computed"]))
+    if "attribute" in data:
+        return Reference(str(data["attribute"]), bool(data["always"]))
+    if "constant" in data:
+        held = scope.constant(data["constant"])
+        if held is None:
+            raise ValueError(f"{data['constant']!r}, a constant of it, is gone")
+        return Tensor(data["constant"], held)
+    return Tensor("", rounded(np.reshape(data["numbers"], data["shape"]), FLOATS[data["dtype"]]))
 
 
 def known(parameters: Parameters) -> dict[str, Any] | None:

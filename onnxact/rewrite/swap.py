@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -130,8 +131,10 @@ def plan(
         after = reason or swapper.becomes(site)
         if isinstance(after, str):
             drafter.skip(site, after)
-        else:
-            drafter.write(site, after, "")
+            continue
+        if quantised and _is_quantised(site):
+            after = swapper.to_be_calibrated(after)
+        drafter.write(site, after, "")
     drafter.skips.extend(found.like([wanted], selection))
     return drafter.finish()
 
@@ -143,6 +146,7 @@ class _Swapper:
         self.to = to
         self.has_slopes = _has_tensor(to.activation)
         self.decided: dict[Kind, After | str] = {}
+        self.warned: dict[After, After] = {}
 
     def becomes(self, site: Site) -> After | str:
         """Return what a site becomes, or why it stays."""
@@ -152,6 +156,12 @@ class _Swapper:
             if not self.has_slopes:
                 self.decided[site.kind] = after
         return after
+
+    def to_be_calibrated(self, after: After) -> After:
+        """Return the same with the warning that a quantiser behind it has a scale of another function."""
+        if after not in self.warned:
+            self.warned[after] = replace(after, warning=_STALE)
+        return self.warned[after]
 
     def _decide(self, site: Site) -> After | str:
         if reason := _unfit(site, self.to):
@@ -197,6 +207,18 @@ def _inside(site: Site, recorded: Mapping[tuple[str, int], Site], found: Found, 
     if owner is not None and owner.root != site.root:
         return part_of(owner)
     return "" if selection.include or site.inner else found.refused.get(place, "")
+
+
+_STALE = (
+    "scale and zero point of the QuantizeLinear behind it were measured with the activation that was there: "
+    "calibrate the model again"
+)
+
+
+def _is_quantised(site: Site) -> bool:
+    """Tell whether a quantiser reads the site's output."""
+    readers = site.scope.readers.get(site.output, ())
+    return any(index >= 0 and site.scope.nodes[index].op_type == "QuantizeLinear" for index in readers)
 
 
 def _clipped(site: Site, to: Target) -> str:

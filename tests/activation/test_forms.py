@@ -147,8 +147,8 @@ def test_lowered_forms_are_the_activation(instance: Instance) -> None:
         assert error(found.form.expr, instance, parameters) <= max(loose, default=1e-12), found.name
 
 
-LOOSE = {"polynomial": 2e-7, "hard_sigmoid-clip6": 1e-8}
-"""The polynomial's own error, and the float32 number nearest to 1/6, which `clip6` takes for 1/6."""
+LOOSE = {"polynomial": 2e-7, "gelu-tanh": 4.8e-4, "hard_sigmoid-clip6": 1e-8}
+"""The errors of gelu's polynomial and tanh form, and of the float32 number nearest to 1/6 in `clip6`."""
 
 
 def error(expr: Expr, instance: Instance, parameters: Values) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from onnxact.check import run
 from onnxact.check.bounds import interval, values_of
-from onnxact.check.inputs import signed_values
+from onnxact.check.drawing import signed_values
 from onnxact.check.interval import ANY, UNIT, Interval
 from tests.check.models import net
 
@@ -52,18 +52,41 @@ PROVEN = [
     ("a = Relu(x) r = Pad(a, pads)", Interval(0, INF)),
     ("a = Relu(x) r, mask = Dropout(a)", Interval(0, INF)),
     ("q = QuantizeLinear(x, one, zp) r = DequantizeLinear(q, one, zp)", Interval(0, INF)),
+    ("a = Relu(x) r = Selu<gamma = -1.0>(a)", Interval(-INF, 0)),
+    ("r = LeakyRelu<alpha = -0.5>(x)", Interval(0, INF)),
+    ("r = PRelu(x, minus)", Interval(0, INF)),
+    ("r = Elu<alpha = 2.0>(x)", Interval(-2.1, INF)),
+    ("r = Selu(x)", Interval(-1.9, INF)),
+    ("r = Tanh(x)", Interval(-1.01, 1.01)),
+    ("r = Erf(x)", Interval(-1.01, 1.01)),
+    ("r = Sin(x)", Interval(-1.01, 1.01)),
+    ("r = HardSwish(x)", Interval(-0.4, INF)),
+    ("r = Gelu(x)", Interval(-0.18, INF)),
+    ("r = Mish(x)", Interval(-0.32, INF)),
+    ("r = LogSoftmax(x)", Interval(-INF, 0)),
+    ('a = Relu(x) r = Einsum<equation = "abij,abij->ab">(a, a)', Interval(0, INF)),
+    ("a = Relu(x) r = ReduceProd(a)", Interval(0, INF)),
+    ("a = Relu(x) r = Trilu(a)", Interval(0, INF)),
+    ("a = Relu(x) r, i = TopK(a, k)", Interval(0, INF)),
+    ("a = Relu(x) r = ScatterElements<axis = 3>(a, where, more)", Interval(0, INF)),
+    ("a = Relu(x) r = CastLike(a, one)", Interval(0, INF)),
+    ("a = Relu(x) r = LRN<size = 3>(a)", Interval(0, INF)),
+    ("a = Relu(x) r = GridSample(a, grid)", Interval(0, INF)),
+    ("r = RandomUniformLike<low = 2.0, high = 3.0>(x)", Interval(1.9, 3.1)),
+    ("q, s, z = DynamicQuantizeLinear(x) r = Cast<to = 1>(q)", Interval(0, 258)),
 ]
 # what must not be taken for one-sided
 OPEN = [
     "r = Identity(x)",
-    "r = Tanh(x)",
+    'r = Einsum<equation = "abij,abij->ab">(x, x)',
+    "a = Relu(x) r = ScatterElements<axis = 3>(a, where, less)",
+    'a = Relu(x) r = GridSample<mode = "cubic">(a, grid)',
     "a = Relu(x) r = Sub(a, one)",
     "a = Relu(x) r = Mul(a, x)",
     "a = Relu(x) r = Conv(a, signed)",
     "a = Relu(x) r = Add(a, x)",
     "r = Pow(x, three)",
     "a = Relu(x) r = Pad(a, pads, minus)",
-    "a = Relu(x) r = Selu<gamma = -1.0>(a)",
     "a = Clip(x, minus, one) r = Identity(a)",
     "q = QuantizeLinear(x, one, zp8) r = DequantizeLinear(q, one, zp8)",
 ]
@@ -71,13 +94,15 @@ WEIGHTS = """
     float one = {1}, float two = {2}, float three = {3}, float six = {6}, float minus = {-1},
     float[1] one1 = {1}, float[1] zero1 = {0}, int64[2] flat = {1, 16}, uint8 zp = {0}, uint8 zp8 = {8},
     float[1, 1, 2, 2] w = {0, 1, 2, 3}, float[1, 1, 2, 2] signed = {0, 1, -2, 3},
-    int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}
+    int64[8] pads = {0, 0, 1, 1, 0, 0, 1, 1}, int64[1] k = {2},
+    int64[1, 1, 1, 1] where = {2}, float[1, 1, 1, 1] more = {3}, float[1, 1, 1, 1] less = {-3},
+    float[1, 1, 2, 2] grid = {-1, -1, 0.5, 0.5}
 """
 
 
 @pytest.mark.parametrize("body", [*[body for body, _ in PROVEN], *OPEN])
 def test_interval_holds_what_is_computed(body: str) -> None:
-    model = net("float[1, 1, 4, 4] x", "float y", f"{body} y = Identity(r)", WEIGHTS)
+    model = net("float[1, 1, 4, 4] x", "float y", f"{body} y = Identity(r)", WEIGHTS, opset=20)
     model.graph.output[0].type.tensor_type.ClearField("shape")
     found = interval(values_of(model.graph), "r")
     for seed in range(8):

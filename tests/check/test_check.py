@@ -68,6 +68,47 @@ def test_user_tolerance_replaces_the_default() -> None:
     assert on_cpu(unary(LEAKY), unary(MUL_ABS_ADD), rtol=0.0, atol=0.0).outcome == "different"
 
 
+def test_tolerance_of_one_output_holds_for_it_alone() -> None:
+    outputs = "float[4, 8] y, float[4, 8] z"
+    before, after = (
+        net("float[4, 8] x", outputs, "y = Mul(x, k) z = Exp(x)", f"float k = {{{factor}}}") for factor in (0.2, 0.201)
+    )
+    assert on_cpu(before, after, rtol={"y": 0.01}).equivalent
+    assert on_cpu(before, after, rtol={"z": 0.01}).outcome == "different"
+    verdict = on_cpu(before, after, rtol={"": 1e-6, "y": 0.01}, atol={"z": 1e-9})
+    applied = {item.name: (item.rtol, item.atol, item.tolerance) for item in verdict.outputs}
+    assert applied == {"y": (0.01, 0.0, "given"), "z": (1e-6, 1e-9, "given")}
+    report = verdict.to_json()["tolerance"]
+    assert report == {
+        "rtol": 1e-6,
+        "atol": None,
+        "outputs": {"y": {"rtol": 0.01, "atol": None, "outputs": {}}, "z": {"rtol": None, "atol": 1e-9, "outputs": {}}},
+    }
+    with pytest.raises(UsageError, match=r"tolerance for w: the model has no such output; its outputs: y, z"):
+        on_cpu(before, after, atol={"w": 1.0})
+
+
+def test_least_tolerances_make_it_pass() -> None:
+    before, after = (unary(f"k = Constant<value_float = {factor}>() y = Mul(x, k)") for factor in (0.2, 0.201))
+    least_rtol, least_atol = on_cpu(before, after, rtol=1e-5, atol=1e-6).least_tolerances()["y"]
+    assert on_cpu(before, after, rtol=1e-5, atol=least_atol).equivalent
+    assert on_cpu(before, after, rtol=least_rtol, atol=1e-6).equivalent
+    assert on_cpu(before, after, rtol=1e-5, atol=float(np.nextafter(least_atol, 0))).outcome == "different"
+    assert on_cpu(before, after, rtol=float(np.nextafter(least_rtol, 0)), atol=1e-6).outcome == "different"
+    assert on_cpu(before, copied(before)).least_tolerances() == {"y": (0.0, 0.0)}
+
+
+def test_outcome_of_every_output() -> None:
+    outputs = "float[4] same, float[4] other, float[4] unclear, float[0] empty"
+    body = "same = Relu(x) other = {}(x) n = RandomNormalLike(x) unclear = Add(n, x) empty = Identity(e)"
+    before, after = (net("float[4] x, float[0] e", outputs, body.format(op)) for op in ("Relu", "Elu"))
+    verdict = on_cpu(before, after)
+    expected = {"same": "equivalent", "other": "different", "unclear": "inconclusive", "empty": "inconclusive"}
+    assert verdict.output_outcomes() == expected
+    assert verdict.to_json()["output_verdicts"] == expected
+    assert verdict.outcome == "different"
+
+
 def test_same_content_in_two_objects_is_equivalent_and_noted() -> None:
     model = unary(RELU)
     verdict = on_cpu(model, copied(model), [SITE])
@@ -175,7 +216,7 @@ def test_one_channel_of_a_slope_that_no_input_reaches() -> None:
     assert "no value below 0 entered 1 of 2 channels (1)" in verdict.reasons[0]
     right = on_cpu(before, copied(before), [site])
     assert right.equivalent
-    assert right.sites[0].alone == "same"
+    assert right.sites[0].alone == "identical"
 
 
 def test_lost_output_is_different() -> None:
@@ -240,14 +281,12 @@ def test_model_that_no_longer_runs_is_different() -> None:
 # What cannot be known.
 
 
-def test_models_that_do_not_load_are_inconclusive() -> None:
-    broken = unary("y = NoSuchOp(x)")
-    verdict = on_cpu(broken, copied(broken))
+def test_model_before_that_does_not_run_is_inconclusive() -> None:
+    failing = net("float[4] x", "float[N] y", "s = Constant<value_ints = [3, 5]>() r = Reshape(x, s) y = Relu(r)")
+    verdict = on_cpu(failing, net("float[4] x", "float[N] y", RELU))
     assert verdict.outcome == "inconclusive"
-    assert any("neither model runs" in reason for reason in verdict.reasons)
-    before_broken = on_cpu(broken, unary(RELU))
-    assert before_broken.outcome == "inconclusive"
-    assert "nothing to compare with" in before_broken.reasons[0]
+    assert "nothing to compare with" in verdict.reasons[0]
+    assert any("neither model runs" in reason for reason in on_cpu(failing, copied(failing)).reasons)
 
 
 def test_random_model_is_inconclusive() -> None:
@@ -306,12 +345,13 @@ def test_unknown_site_is_inconclusive() -> None:
 def test_input_of_a_type_that_cannot_be_made_is_inconclusive() -> None:
     kind = helper.make_map_type_proto(onnx.TensorProto.INT64, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, []))
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["m"], ["y"])],
+        [helper.make_node("CastMap", ["m"], ["y"], domain="ai.onnx.ml", cast_to="TO_FLOAT", map_form="DENSE")],
         "g",
         [helper.make_value_info("m", kind)],
-        [helper.make_value_info("y", kind)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, None])],
     )
-    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = helper.make_model(graph, ir_version=8, opset_imports=opsets)
     verdict = on_cpu(model, copied(model))
     assert verdict.outcome == "inconclusive"
     assert "map(int64, float)" in verdict.reasons[0]

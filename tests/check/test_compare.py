@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnxact.check.compare import DEFAULT_RTOL, NOISE_FACTOR, UNIT_ROUNDOFF, compare, leaves, measure, noise_levels
-from onnxact.check.verdict import OutputEvidence, Run, Tolerance
+from onnxact.check.compare import DEFAULT_RTOL, NOISE_FACTOR, compare, leaves, noise_levels, sized
+from onnxact.check.distance import UNIT_ROUNDOFF, distance
+from onnxact.check.tolerance import Tolerance, tolerance
+from onnxact.check.verdict import OutputEvidence, Run
 
 Array = npt.NDArray[Any]
 
@@ -21,8 +23,8 @@ VALUES = np.array([1.0, -2.0, 0.5, -4.0])
 DTYPES: list[Any] = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 
 
-def judge(before: Any, after: Any, *, tolerance: Tolerance | None = None, noise: float = 0.0) -> OutputEvidence:
-    items = compare("y", RUN, before, after, tolerance=tolerance or Tolerance(), noise={"y": noise})
+def judge(before: Any, after: Any, *, allowed: Tolerance | None = None, noise: float = 0.0) -> OutputEvidence:
+    items = compare("y", RUN, before, after, tolerance=allowed or Tolerance(), noise={"y": noise})
     assert len(items) == 1
     return items[0]
 
@@ -60,7 +62,7 @@ def test_unit_roundoffs_are_half_the_spacing_at_one() -> None:
 
 
 def test_zero_signs_and_nan_payloads() -> None:
-    zeros = judge(np.array([0.0], np.float32), np.array([-0.0], np.float32), tolerance=Tolerance(0.0, 0.0))
+    zeros = judge(np.array([0.0], np.float32), np.array([-0.0], np.float32), allowed=Tolerance(0.0, 0.0))
     assert (zeros.outcome, zeros.differing, zeros.max_abs) == ("equivalent", 1, 0.0)
     payloads = np.array([0x7FC00000, 0x7FC00001], np.uint32).view(np.float32)
     nan = judge(payloads[:1], payloads[1:])
@@ -77,7 +79,7 @@ def test_zero_signs_and_nan_payloads() -> None:
     ],
 )
 def test_special_values_have_to_meet(before: list[float], after: list[float], text: str) -> None:
-    found = judge(np.array(before, np.float32), np.array(after, np.float32), tolerance=Tolerance(1e9, 1e9))
+    found = judge(np.array(before, np.float32), np.array(after, np.float32), allowed=Tolerance(1e9, 1e9))
     assert (found.outcome, found.worst_index) == ("different", (1,))
     assert text in found.reason
     same = judge(np.array(before, np.float32), np.array(before, np.float32))
@@ -91,7 +93,7 @@ def test_noise_floor_accepts_refuses_and_cannot_tell() -> None:
     assert judge(before, after, noise=1e-4).judged_by == "noise floor"
     assert judge(before, after, noise=1e-4 / NOISE_FACTOR / 4).outcome == "different"
     assert judge(before, after, noise=0.1).outcome == "inconclusive"
-    assert judge(before, after, noise=1e-4, tolerance=Tolerance(1e-6)).outcome == "different"
+    assert judge(before, after, noise=1e-4, allowed=Tolerance(1e-6)).outcome == "different"
     assert judge(before, before, noise=np.inf).outcome == "equivalent"
 
 
@@ -111,7 +113,7 @@ def test_noise_of_exact_types_is_inconclusive() -> None:
     ],
 )
 def test_exact_types(before: Array, after: Array) -> None:
-    found = judge(before, after, tolerance=Tolerance(10.0, 10.0))
+    found = judge(before, after, allowed=Tolerance(10.0, 10.0))
     assert (found.outcome, found.differing) == ("different", 1)
     assert judge(before, before.copy()).outcome == "equivalent"
 
@@ -134,14 +136,59 @@ def test_sequences_and_maps_are_walked() -> None:
     assert [path for path, _ in leaves("y", [])] == []
 
 
+def levels(first: Any, second: Any) -> dict[str, float]:
+    return noise_levels(sized("y", first), sized("y", second))
+
+
 def test_noise_levels() -> None:
     one = np.ones(4, np.float32)
-    assert noise_levels("y", one, one * np.float32(1.5)) == {"y": 0.5}
-    assert noise_levels("y", one, one) == {"y": 0.0}
-    assert noise_levels("y", one, one[:2]) == {"y": np.inf}
-    assert noise_levels("y", np.zeros(1, np.float32), np.ones(1, np.float32)) == {"y": np.inf}
-    assert noise_levels("y", np.array([1, 2]), np.array([3, 4])) == {"y": 2.0}
-    assert noise_levels("y", one, np.array([1, 1, 1, np.nan], np.float32)) == {"y": np.inf}
+    assert levels(one, one * np.float32(1.5)) == {"y": 0.5}
+    assert levels(one, one) == {"y": 0.0}
+    assert levels(one, one[:2]) == {"y": np.inf}
+    assert levels(np.zeros(1, np.float32), np.ones(1, np.float32)) == {"y": np.inf}
+    assert levels(np.array([1, 2]), np.array([3, 4])) == {"y": 2.0}
+    assert levels(one, np.array([1, 1, 1, np.nan], np.float32)) == {"y": np.inf}
+    odd = np.array([1, np.nan, np.inf, 2], np.float32)
+    assert levels(odd, odd + np.float32(1)) == {"y": pytest.approx(1 / np.sqrt(2.5))}
+    assert levels([one, None], [one, None]) == {"y[0]": 0.0, "y[1]": 0.0}
+
+
+def test_what_was_applied_is_said() -> None:
+    one = np.ones(4, np.float32)
+    assert judge(one, one).tolerance == "default"
+    assert judge(one, one, allowed=Tolerance(1e-3)).tolerance == "given"
+    assert judge(one, one, allowed=Tolerance(0.0, 0.0)).tolerance == "exact"
+    assert judge(np.ones(4, np.int32), np.ones(4, np.int32), allowed=Tolerance(1e-3)).tolerance == "exact"
+
+
+def test_least_tolerances_pass_and_smaller_ones_do_not() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.standard_normal(500).astype(np.float32)
+    after = (before + rng.standard_normal(500) * 1e-4).astype(np.float32)
+    found = judge(before, after, allowed=Tolerance(1e-5, 1e-6))
+    assert found.outcome == "different"
+    assert found.outside > 1
+    for rtol, atol in ((1e-5, found.least_atol), (found.least_rtol, 1e-6)):
+        assert judge(before, after, allowed=Tolerance(rtol, atol)).outcome == "equivalent"
+    below = np.nextafter(found.least_atol, 0), np.nextafter(found.least_rtol, 0)
+    for rtol, atol in ((1e-5, below[0]), (below[1], 1e-6)):
+        assert judge(before, after, allowed=Tolerance(float(rtol), float(atol))).outcome == "different"
+
+
+def test_no_tolerance_helps_what_is_different_in_kind() -> None:
+    for other in (np.ones(3, np.float32), np.ones(4), np.array([1, 1, 1, np.nan], np.float32)):
+        found = judge(np.ones(4, np.float32), other)
+        assert (found.outcome, found.least_rtol, found.least_atol) == ("different", np.inf, np.inf)
+
+
+def test_integers_of_a_named_output_may_be_apart() -> None:
+    """A quantised output that is off by one, where the caller says so for this output."""
+    before, after = np.array([7, 255], np.uint8), np.array([8, 254], np.uint8)
+    named = judge(before, after, allowed=tolerance(None, {"y": 1.0}))
+    assert (named.outcome, named.judged_by, named.max_abs, named.least_atol) == ("equivalent", "tolerance", 1.0, 1.0)
+    assert judge(before, after, allowed=tolerance(None, {"y": 0.5})).outcome == "different"
+    assert judge(before, after, allowed=tolerance(None, 1.0)).outcome == "different"
+    assert judge(np.array([True]), np.array([False]), allowed=tolerance(None, {"y": 1.0})).outcome == "different"
 
 
 FLOATS = st.lists(st.floats(width=32), min_size=1, max_size=8)
@@ -150,7 +197,7 @@ FLOATS = st.lists(st.floats(width=32), min_size=1, max_size=8)
 @given(FLOATS)
 def test_everything_equals_its_copy(values: list[float]) -> None:
     array = np.array(values, np.float32)
-    found = judge(array, array.copy(), tolerance=Tolerance(0.0, 0.0))
+    found = judge(array, array.copy(), allowed=Tolerance(0.0, 0.0))
     assert (found.outcome, found.differing) == ("equivalent", 0)
 
 
@@ -158,8 +205,8 @@ def test_everything_equals_its_copy(values: list[float]) -> None:
 def test_verdict_is_numpys(pairs: list[tuple[float, float]]) -> None:
     """With a tolerance of the caller's, the outcome is what numpy.allclose says in double."""
     before, after = (np.array(side, np.float32) for side in zip(*pairs, strict=True))
-    found = judge(before, after, tolerance=Tolerance(1e-3, 1e-5))
+    found = judge(before, after, allowed=Tolerance(1e-3, 1e-5))
     with np.errstate(all="ignore"):
         close = np.allclose(after.astype(np.float64), before.astype(np.float64), 1e-3, 1e-5, equal_nan=True)
     assert (found.outcome == "equivalent") == close
-    assert found.differing >= measure(before, after).differing
+    assert found.differing == distance(before, after).differing

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
 
-from onnxact.check import NoInputError, load_inputs, make_inputs, parse_shapes, run
+from onnxact.check import NoInputError, make_inputs, parse_shapes, run
 from onnxact.check.ranges import UNLIMITED, Range, integer_range
 from onnxact.check.sizes import Guess
-from onnxact.errors import ModelError, UsageError
+from onnxact.errors import UsageError
 from tests.check.models import net, unary
 
+LOOP = "body = b (int64 i, bool k, float[2] a) => (bool k2, float[2] d) { k2 = Identity(k) d = Identity(a) }"
 FLOAT_TABLE = ", ".join("0" for _ in range(20))
 
 
@@ -92,6 +93,9 @@ def test_unknown_rank_takes_the_guess() -> None:
         (net("int64[3] x, float[A, B] d", "float y", "y = Gather(d, x)"), Range(0, 1)),
         (net("int64[3] x", "int64 y", "y = OneHot(x, n, v)", "int64 n = {7}, int64[2] v = {0, 1}"), Range(0, 6)),
         (net("float[9, 2] d, int64[2] x", "float y", "y = ReverseSequence(d, x)"), Range(1, 9)),
+        (net("float[9, 2] d, int64[1] x", "float y", "y, i = TopK<axis = 0>(d, x)"), Range(1, 9)),
+        (net("float[2, 7] s, int64[2] x", "float y", "y = SoftmaxCrossEntropyLoss(s, x)"), Range(0, 6)),
+        (net("int64 x, bool c, float[2] v", "float y", f"y = Loop(x, c, v) <{LOOP}>"), Range(1, 2)),
         (net("int64[3] x", "bool y", "k = Constant<value_int = 7>() y = Equal(x, k)"), Range(choices=(7,))),
         (net("int64[3] x", "bool y", "y = Equal(x, k)", "int64 k = {7}"), Range(choices=(7,))),
         (net("int64[3] x", "float y", "y = Cast<to = 1>(x)"), Range()),
@@ -116,6 +120,25 @@ def test_integer_range_through_bodies_and_functions() -> None:
     assert integer_range(called, "x") == Range(0, 4)
 
 
+def test_integer_range_out_of_bodies_and_functions() -> None:
+    body = """
+        i = If (c) <
+            then_branch = yes () => (int64[3] a) { a = Identity(x) },
+            else_branch = no () => (int64[3] b) { two = Constant<value_int = 2>() b = Add(x, two) }
+        >
+    """
+    assert integer_range(gather("int64[3] x, bool c", body), "x").high in (2, 4)
+    function = (
+        '<domain: "local", opset_import: ["" : 18]> plus (t) => (o) { k = Constant<value_int=3>() o = Add(t, k) }'
+    )
+    table = f"float[5, 4] table = {{{FLOAT_TABLE}}}"
+    called = net("int64[3] x", "float y", "i = local.plus(x) y = Gather(table, i)", table, functions=function)
+    assert integer_range(called, "x") == Range(-3, 1)
+    carried = f"v = Loop(n, c, x) <{LOOP.replace('float', 'int64')}> y = Gather(table, v)"
+    looped = net("int64[2] x, int64 n, bool c", "float y", carried, table)
+    assert integer_range(looped, "x") == Range(0, 4)
+
+
 def test_integers_stay_in_their_range_and_take_compared_values() -> None:
     model = gather("int64[64] x", "i = Identity(x)")
     values = make_inputs(model, seed=1)["x"]
@@ -126,6 +149,38 @@ def test_integers_stay_in_their_range_and_take_compared_values() -> None:
     pixels = make_inputs(net("uint8[64] x", "float y", "y = Cast<to = 1>(x)"), seed=0)["x"]
     assert pixels.max() > 200
     assert UNLIMITED > 2**31 - 1
+
+
+def test_bools_go_through_their_combinations() -> None:
+    model = net("bool a, bool b, bool c", "bool y", "y = Not(a)")
+    made = [make_inputs(model, seed=seed) for seed in range(8)]
+    assert len({tuple(bool(value) for value in values.values()) for values in made}) == 8
+    assert [all(values.values()) for values in made[:2]] == [True, False]
+    assert not any(made[1].values())
+
+
+def test_an_optional_is_empty_only_where_the_model_asks() -> None:
+    asked = net("optional(float[3]) o", "bool y", "y = OptionalHasElement(o)")
+    needed = net("optional(float[3]) o", "float[3] y", "y = OptionalGetElement(o)")
+    assert [make_inputs(asked, seed=seed)["o"] is None for seed in (0, 1)] == [False, True]
+    assert all(make_inputs(needed, seed=seed)["o"] is not None for seed in (0, 1))
+
+
+def test_variances_and_scales_are_positive() -> None:
+    model = net(
+        "float[2, 64] x, float[64] s, float[64] b, float[64] m, float[64] v",
+        "float y",
+        "y = BatchNormalization(x, s, b, m, v)",
+    )
+    made = make_inputs(model, seed=0)
+    assert made["v"].min() > 0
+    assert made["s"].min() < 0
+
+
+def test_indices_follow_the_sizes_that_are_fed() -> None:
+    model = net("int64[50] x, float[A, B] d", "float y", "y = Gather(d, x)")
+    assert make_inputs(model, seed=1, input_shapes={"d": (1, 3)})["x"].max() == 0
+    assert make_inputs(model, seed=1, input_shapes={"d": (9, 3)})["x"].max() == 8
 
 
 def test_bools_strings_sequences_and_optionals() -> None:
@@ -156,11 +211,36 @@ def test_types_that_cannot_be_fed(dtype: int) -> None:
         ({"input_shapes": {"x": (2,)}}, "does not fit"),
         ({"given": {"x": np.ones((2, 8))}}, "float64 given, the model takes float32"),
         ({"given": {"x": np.ones((2, 9), np.float32)}}, "does not fit"),
+        ({"given": {"x": [1.0, 2.0]}}, r"a list given, the model takes an array \(float\)"),
+        ({"given": {"x": None}}, "None given"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         make_inputs(unary("y = Identity(x)"), seed=0, **options)
+
+
+def test_given_values_are_taken_as_runtimes_take_them() -> None:
+    words = net("string[2] s, float a, bfloat16[2] h, seq(float[2]) q, optional(float) o", "float y", "y = Identity(a)")
+    half = np.array([1.5, -2], ml_dtypes.bfloat16)
+    given = {
+        "s": np.array(["a", "bc"]),
+        "a": np.float32(2),
+        "h": half.view("V2"),
+        "q": (np.ones(2, np.float32),),
+        "o": None,
+    }
+    made = make_inputs(words, seed=0, given=given)
+    assert (made["s"].dtype, list(made["s"])) == (np.dtype(object), ["a", "bc"])
+    assert (made["a"].shape, made["h"].dtype) == ((), half.dtype)
+    assert np.array_equal(made["h"], half)
+    assert made["o"] is None
+    with pytest.raises(UsageError, match=r"input q\[0\]: shape \[3\] does not fit"):
+        make_inputs(words, seed=0, given={"q": [np.ones(3, np.float32)]})
+    with pytest.raises(UsageError, match="the model takes a list"):
+        make_inputs(words, seed=0, given={"q": np.ones(2, np.float32)})
+    with pytest.raises(UsageError, match="input s: int64 given, the model takes strings"):
+        make_inputs(words, seed=0, given={"s": np.arange(2)})
 
 
 def test_parse_shapes() -> None:
@@ -173,25 +253,6 @@ def test_parse_shapes_refuses(text: str) -> None:
         parse_shapes([text])
     with pytest.raises(UsageError, match="twice"):
         parse_shapes(["x:1", "x:2"])
-
-
-def test_load_inputs(tmp_path: Path) -> None:
-    path = tmp_path / "inputs.npz"
-    np.savez(path, x=np.ones(3, np.float32), i=np.arange(2))
-    loaded = load_inputs(path)
-    assert {name: value.dtype.name for name, value in loaded.items()} == {"x": "float32", "i": "int64"}
-
-
-@pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 cut short"])
-def test_load_inputs_refuses(tmp_path: Path, content: bytes | None) -> None:
-    path = tmp_path / "inputs.npz"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ModelError, match=r"inputs\.npz"):
-        load_inputs(path)
-    np.save(tmp_path / "one.npy", np.ones(3))
-    with pytest.raises(ModelError, match="without a name"):
-        load_inputs(tmp_path / "one.npy")
 
 
 def test_made_inputs_run() -> None:

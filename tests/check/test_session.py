@@ -104,6 +104,24 @@ def test_extra_outputs_need_no_type_and_leave_the_model_as_it_is(tmp_path: Path)
     assert (tmp_path / "m.onnx").read_bytes() == content
 
 
+def test_an_input_that_is_asked_for_is_what_was_fed() -> None:
+    """It is no output of the session: not every provider takes a model with an input as its output."""
+    session = open_session(
+        open_subject(unary("a = Neg(x) y = Relu(a)")), "cpu", optimise=False, extra_outputs=["x", "a"]
+    )
+    assert isinstance(session, Session)
+    assert session.outputs == ("y", "a")
+    result = run_session(session, {"x": X}, ["a", "x"])
+    assert isinstance(result, dict)
+    assert list(result) == ["a", "x"]
+    assert result["x"] is X
+    assert run_session(session, {"x": X}, ["x"]) == {"x": X}
+    declared = net("float[4] x", "float[4] x, float[4] y", RELU)
+    own = open_session(open_subject(declared), "cpu", optimise=False)
+    assert isinstance(own, Session)
+    assert own.outputs == ("x", "y")
+
+
 def test_text_format_is_read_by_content(tmp_path: Path) -> None:
     path = tmp_path / "m.onnxtxt"
     path.write_text(text_format.MessageToString(unary(RELU)))

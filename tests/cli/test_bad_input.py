@@ -166,7 +166,7 @@ USAGE: dict[str, tuple[tuple[str, ...], str]] = {
     "extra": (("swap-relu", "net.onnx", "b.onnx"), "b.onnx"),
     "value missing": ((*SWAP, "--alpha"), "--alpha"),
     "seed": (("swap-relu", "net.onnx", "--seed", "x"), "whole number"),
-    "negative seed": (("swap-relu", "net.onnx", "--seed=-1"), "none negative"),
+    "negative seed": (("swap-relu", "net.onnx", "--seed=-1"), "expected 0 or more"),
     "rtol nan": (("swap-relu", "net.onnx", "--rtol", "nan"), "finite"),
     "atol abc": (("swap-relu", "net.onnx", "--atol", "abc"), "is not a number"),
     "provider": (("swap-relu", "net.onnx", "--providers", "cda"), "unknown provider"),

@@ -26,16 +26,48 @@ WRITTEN: Shape = {"activation": str, "form": str, "params": PARAMS}
 PLACE: Shape = {"scope": str, "node": str, "input": str, "output": str, "dtype": TEXT}
 SKIPPED: Shape = {"scope": str, "node": str, "reason": str}
 COUNTS: Shape = {"*": int}
-RUN: Shape = {"inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": list}
+VALUE: Shape = (*NUMBER, *TEXT)
+"""A number; "nan", "inf" or "-inf"; or nothing."""
+PLACES: Shape = [list]
+RUN: Shape = {
+    "inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": PLACES,
+    "placement_before": PLACES,
+}  # fmt: skip
 OUTPUT: Shape = {
     "name": str, "run": RUN, "outcome": str, "reason": str, "judged_by": str, "dtype": str, "shape": [int],
-    "elements": int, "finite": int, "differing": int, "max_abs": (*NUMBER, str), "max_rel": (*NUMBER, str),
-    "max_u": (*NUMBER, str), "scale": (*NUMBER, str), "noise": (*NUMBER, str), "rtol": NUMBER, "atol": NUMBER,
-    "worst_index": [int], "worst_before": (*NUMBER, *TEXT), "worst_after": (*NUMBER, *TEXT),
+    "elements": int, "finite": int, "differing": int, "max_abs": VALUE, "max_rel": VALUE, "max_u": VALUE,
+    "scale": VALUE, "noise": VALUE, "rtol": NUMBER, "atol": NUMBER, "worst_index": [int], "worst_before": VALUE,
+    "worst_after": VALUE, "outside": int, "tolerance": str, "least_rtol": VALUE, "least_atol": VALUE,
 }  # fmt: skip
+MEANING: Shape = {"activation": str, "form": str, "parameters": [list], "dtype": str, "exact": bool}
+PROBE: Shape = {
+    "scope": str, "node": str, "input": str, "output": str, "kinks": [NUMBER], "channel_axis": (int, type(None)),
+    "before": (MEANING, type(None)), "after": (MEANING, type(None)), "only_in": str, "after_input": str,
+    "after_output": str,
+}  # fmt: skip
+ACCURACY: Shape = ({
+    "elements": int, "compared": int, "outside": int, "max_u": VALUE, "max_abs": VALUE, "inputs": str, "index": [int],
+    "x": VALUE, "y": VALUE, "expected": VALUE, "allowed": VALUE, "channels": [int], "declared": [str], "problem": str,
+}, type(None))  # fmt: skip
+SIGNS: Shape = {"negative": int, "zero": int, "positive": int, "nan": int, "infinite": int}
+KINK: Shape = {
+    "kink": NUMBER, "below": int, "at": int, "above": int, "channels": int, "channels_never_below": [int],
+    "channels_never_above": [int],
+}  # fmt: skip
+SITE: Shape = {
+    "site": PROBE, "reached": bool, "outcome": str, "differs": str, "missed": str, "ruled_out": str, "alone": str,
+    "surroundings": str, "counts": [KINK], "signs": SIGNS, "channels": [SIGNS], "before": ACCURACY, "after": ACCURACY,
+    "alone_before": ACCURACY, "alone_after": ACCURACY, "elements": int, "nan": int, "infinite": int, "shape": [int],
+    "dtype": str, "notes": [str],
+}  # fmt: skip
+WIDTHS: Shape = {"rtol": (*NUMBER, type(None)), "atol": (*NUMBER, type(None)), "outputs": dict}
 CHECK: Shape = {
-    "verdict": str, "reasons": [str], "runs": [RUN], "outputs": [OUTPUT], "sites": [dict], "providers": [str],
-    "tolerance": {"rtol": (*NUMBER, type(None)), "atol": (*NUMBER, type(None))}, "notes": [str],
+    "verdict": str, "reasons": [str], "runs": [RUN], "outputs": [OUTPUT], "sites": [SITE], "providers": [str],
+    "tolerance": WIDTHS, "notes": [str], "runtime": str, "policy": str, "divergence": (dict, type(None)),
+    "placements": [{"site": PROBE, "provider": str, "before": PLACES, "after": PLACES, "unclear": str}],
+    "triage": [{"kind": str, "text": str, "data": dict}], "output_verdicts": {"*": str},
+    "options": {"provider_options": dict, "session_options": dict, "tf32": bool},
+    "least": {"*": {"rtol": VALUE, "atol": VALUE}},
 }  # fmt: skip
 DRIFT: Shape = {"name": str, "changed": NUMBER, "max_abs": NUMBER, "mean_abs": NUMBER, "scale": NUMBER}
 REWRITE: Shape = {

@@ -15,7 +15,7 @@ import pytest
 from onnx import ModelProto, parser
 
 import onnxact
-from onnxact.api import Result
+from onnxact.results import Result
 
 FOLDER = Path(__file__).parent
 OPTIONS: dict[str, Callable[[ModelProto], Result]] = {}

@@ -1,8 +1,9 @@
 """What differs between two models, message by message; shares no code with onnxact.
 
 differences(before, after, sites) is empty when everything that no site names has kept its bytes. A site names: the op
-type, inputs and attributes of its root and its "onnxact" entry; its other nodes, which may go; constants that nothing
-reads any more; value_info of values that are gone; and new nodes, constants and value_info, all under new names.
+type, inputs and attributes of its root, its domain where that is not ONNX's, and its "onnxact" entry; its other nodes,
+which may go; constants that nothing reads any more; value_info of values that are gone; and new nodes, constants and
+value_info, all under new names.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ class _Differ:
         where = f"{path or 'main graph'}: node {old.name!r} #{index} ({old.op_type})"
         if index in named.roots:
             first, second = _without_record(old), _without_record(new)
-            yield from self._rest(where, first, second, ("op_type", "input", "attribute"))
+            elsewhere = ("domain",) if old.domain not in ("", "ai.onnx") else ()
+            yield from self._rest(where, first, second, ("op_type", "input", "attribute", *elsewhere))
             return
         if index in named.nodes:
             yield f"{where} belongs to a site and is still there"

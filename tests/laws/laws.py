@@ -15,9 +15,9 @@ from onnx import AttributeProto, ModelProto, NodeProto
 import onnxact
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.activation.numeric import FLOATS, rounded
-from onnxact.api import Result
 from onnxact.model.edit import apply
 from onnxact.model.view import View
+from onnxact.results import Result
 from onnxact.rewrite import reference
 from onnxact.rewrite.draft import Change
 from tests.laws import runtime

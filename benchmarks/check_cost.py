@@ -1,0 +1,136 @@
+"""What a check costs beside the ONNX Runtime work that it asks for: time of the whole / time in sessions and runs.
+
+python benchmarks/check_cost.py [MODEL ...]     default: the models in models/ and the corpus that ONNXACT_CORPUS names
+
+Each model is decomposed, or copied where it has no activation that can be, and checked against itself, once to warm up
+and then a few times. Of these the least of both times counts: everything that other processes add is noise.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from onnx import ModelProto
+
+import onnxact
+from onnxact.check import check
+from onnxact.errors import OnnxactError
+from onnxact.model.files import load
+
+LIMIT = 1.25
+# Below this, Python's own start of every call counts, and no ratio is asked for.
+SMALL = 0.05
+_REPEATS = 3
+_METHODS = ("__init__", "run", "run_with_ort_values", "end_profiling")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Clock:
+    """Seconds spent in ONNX Runtime so far."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One model: seconds of the whole check, and of the ONNX Runtime calls in it."""
+
+    name: str
+    outcome: str
+    sites: int
+    whole: float
+    runtime: float
+
+    @property
+    def ratio(self) -> float:
+        """How much the whole costs in units of its ONNX Runtime calls."""
+        return self.whole / self.runtime
+
+
+@contextmanager
+def timed_runtime() -> Iterator[Clock]:
+    """Count the time of every session creation and run."""
+    clock = Clock()
+    session = onnxruntime.InferenceSession
+    originals = {name: getattr(session, name) for name in _METHODS}
+
+    def timed(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                clock.seconds += time.perf_counter() - started
+
+        return call
+
+    try:
+        for name, function in originals.items():
+            setattr(session, name, timed(function))
+        yield clock
+    finally:
+        for name, function in originals.items():
+            setattr(session, name, function)
+
+
+def measure(path: Path) -> Cost:
+    """Check a decomposition or a copy of the model at `path` against it."""
+    after, sites = _after(load(path), path)
+    costs = []
+    with timed_runtime() as clock:
+        for _ in range(1 + _REPEATS):
+            clock.seconds, started = 0.0, time.perf_counter()
+            verdict = check(path, after, folder=path.parent, providers=["cpu"])
+            costs.append((time.perf_counter() - started, clock.seconds))
+    whole, runtime = min(costs[1:])
+    return Cost(path.name, verdict.outcome, sites, whole, runtime)
+
+
+def _after(model: ModelProto, path: Path) -> tuple[ModelProto, int]:
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    try:
+        result = onnxact.decompose(model)
+    except OnnxactError:
+        return copied, 0
+    return (result.proto, len(result.sites)) if result.changed else (copied, 0)
+
+
+def subjects(arguments: Sequence[str]) -> list[Path]:
+    """The models named, or all that there are."""
+    if arguments:
+        return [Path(argument) for argument in arguments]
+    own = sorted((ROOT / "models").glob("digits_*.onnx"))
+    corpus = os.environ.get("ONNXACT_CORPUS")
+    if corpus is None:
+        return own
+    with (Path(corpus) / "manifest.tsv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["ort_run"] == "ok"]
+    return own + [Path(corpus) / row["file"] for row in rows]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print one line a model and the ratio over all; 1 where the limit is passed."""
+    costs = sorted((measure(path) for path in subjects(arguments)), key=lambda cost: -cost.runtime)
+    print(f"{'ratio':>6} {'whole ms':>9} {'runtime ms':>10} {'sites':>5}  model")
+    for cost in costs:
+        times = f"{cost.ratio:6.2f} {cost.whole * 1e3:9.1f} {cost.runtime * 1e3:10.1f}"
+        print(f"{times} {cost.sites:5}  {cost.name} ({cost.outcome})")
+    large = [cost for cost in costs if cost.runtime >= SMALL] or costs
+    ratio = sum(cost.whole for cost in large) / sum(cost.runtime for cost in large)
+    print(f"{ratio:6.2f} over the {len(large)} models of at least {SMALL * 1e3:g} ms of ONNX Runtime (limit {LIMIT})")
+    return int(ratio > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

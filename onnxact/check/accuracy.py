@@ -1,0 +1,257 @@
+"""(x, y, what a site means) -> how far y is from f(x), over a whole tensor.
+
+    y = Max(x, 0.2 x) in float32, f = LeakyRelu(0.2)  ->  Accuracy(elements=1000, compared=1000, outside=0, max_u=1.0)
+
+A function that rounds at most once (one that has exact forms) is evaluated in the tensor's own dtype; what differs from
+that, and a few others, is held against the bound in float64. Of other functions a sample is: as many elements as can be
+done in a fraction of the time that a model takes to run. `Accuracy.compared` says how many elements that makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxact.activation.numeric import FLOATS
+from onnxact.activation.rounding import limits, unit_roundoff
+from onnxact.check.allowance import Judged, Points, judge_points
+from onnxact.check.site_evidence import Accuracy
+from onnxact.check.standard import Array, Standard, Values, held_numbers, numbers
+
+Index = npt.NDArray[np.int64]
+
+_BLOCK = 1 << 16
+_MOST_DEVIATING = 1 << 13
+_FEW = 1 << 9
+_SAMPLE = 1 << 14
+_CLOSELY = 1 << 12
+_ON_ITS_OWN = 1 << 14
+"""Elements: evaluated at a time; held closely at most, twice; held closely at least; looked at where a sample does;
+held closely of a function that rounds often; of a site on its own, held closely without further ado."""
+
+
+def judge(
+    standard: Standard,
+    x: Array,
+    y: Array,
+    *,
+    inputs: str = "",
+    computed: Values | None = None,
+    channel_axis: int | None = None,
+    thorough: bool = True,
+) -> Accuracy:
+    """Hold what left a site against its reference.
+
+    x, y: arrays of one dtype (float16, bfloat16, float32, float64), y of the shape that x and the parameters broadcast
+    to. `inputs` says on which inputs of the model. `computed`: the values of parameters that the model computes, by
+    value name; where one is missing nothing is compared. `channel_axis`, counted from the end: see Accuracy.channels.
+    `thorough`: every element is looked at where the function rounds at most once, else a sample.
+    """
+    if x.dtype.name not in FLOATS:
+        return Accuracy(y.size, problem=f"{x.dtype} is no floating-point type")
+    function = held_numbers(standard.function, x.dtype.name, computed)
+    own = {} if standard.own is None else numbers(standard.own, computed)
+    if function is None or own is None:
+        return Accuracy(y.size, problem="a parameter of it is not known")
+    shape = np.broadcast_shapes(x.shape, *(np.shape(value) for value in function.values()))
+    if y.shape != shape or y.dtype != x.dtype:
+        problem = f"{y.dtype}{list(y.shape)} left it, expected {x.dtype}{list(shape)}"
+        return Accuracy(y.size, y.size, max(1, y.size), inputs=inputs, problem=problem)
+    if not y.size:
+        return Accuracy()
+    picked, compared = _picked(standard, x, y, function, thorough=thorough)
+    points = _points(picked, x, y, function, own)
+    found = _summary(points, judge_points(standard, points), picked, y.shape, channel_axis)
+    return replace(found, elements=y.size, compared=compared, inputs=inputs)
+
+
+def merged(first: Accuracy | None, second: Accuracy | None) -> Accuracy | None:
+    """Both together; the worst element is that of the worse."""
+    if first is None or second is None:
+        return first or second
+    worse = max(first, second, key=_severity)
+    return replace(
+        worse,
+        elements=first.elements + second.elements,
+        compared=first.compared + second.compared,
+        outside=first.outside + second.outside,
+        max_u=max(first.max_u, second.max_u),
+        max_abs=max(first.max_abs, second.max_abs),
+        channels=tuple(sorted({*first.channels, *second.channels})),
+        declared=tuple(dict.fromkeys((*first.declared, *second.declared))),
+        problem=first.problem or second.problem,
+    )
+
+
+def described(found: Accuracy) -> str:
+    """The worst element in words."""
+    if found.problem:
+        return found.problem
+    where = f"at {list(found.index)}, x = {found.x:.9g}: {found.y:.9g} left it, f(x) is {found.expected:.9g}"
+    several = f"; {found.outside} of {found.compared} elements are outside" if found.outside > 1 else ""
+    channels = f", in channels {_listed(found.channels)}" if found.channels else ""
+    return f"{where}, {found.allowed:.3g} allowed ({found.max_u:.3g} u at most{several}{channels})"
+
+
+def _listed(channels: tuple[int, ...]) -> str:
+    return ", ".join(str(channel) for channel in channels[:8]) + (", ..." if len(channels) > 8 else "")
+
+
+def _severity(item: Accuracy) -> tuple[bool, float, float]:
+    distance = abs((item.y or 0.0) - (item.expected or 0.0))
+    excess = distance / item.allowed if item.outside and item.allowed else 0.0
+    return item.outside > 0, np.inf if np.isnan(excess) else excess, item.max_u
+
+
+# Which elements are looked at closely
+
+
+def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thorough: bool) -> tuple[Index, int]:
+    """Flat indices to hold against the bound, and how many elements count as compared."""
+    if standard.on_its_own and (y.size <= _ON_ITS_OWN or not standard.rounds_once):
+        return np.arange(y.size), y.size
+    if not standard.rounds_once:
+        picked = _both(y.size, _spread(y.size, min(_CLOSELY, max(_FEW, y.size // 32))), _not_finite(y))
+        return picked, picked.size
+    looked_at = y.size if thorough or y.size <= _SAMPLE else _SAMPLE
+    if looked_at == y.size:
+        deviating = _deviating(standard, x, y, function)
+    else:
+        sample = _spread(y.size, _SAMPLE)
+        looked_at = sample.size
+        points = _points(sample, x, y, function, {})
+        deviating = sample[_unequal(standard, points.x, points.y, _narrow(points.function, x.dtype))]
+    closely = _worst(standard, x, y, function, deviating)
+    # What is fed into a site on its own begins with the special values.
+    others = np.arange(_CLOSELY) if standard.on_its_own else _spread(y.size, _FEW)
+    return _both(y.size, closely, others), looked_at - deviating.size + closely.size
+
+
+def _not_finite(y: Array) -> Index:
+    return np.flatnonzero(~np.isfinite(y))[:_CLOSELY]
+
+
+def _both(size: int, first: Index, second: Index) -> Index:
+    """The indices in either, in order, each once; of `size` elements."""
+    if not first.size or not second.size:
+        return second if not first.size else first
+    chosen = np.zeros(size, np.bool_)
+    chosen[first] = True
+    chosen[second] = True
+    return np.flatnonzero(chosen)
+
+
+def _spread(size: int, count: int) -> Index:
+    """Evenly spread indices, about `count`, by an odd step, so that rows and channels of a power of two are all met."""
+    step = max(1, size // count)
+    return np.arange(0, size, step if step % 2 else step + 1, dtype=np.int64)
+
+
+def _narrow(function: Values, dtype: np.dtype[Any]) -> Values:
+    """Parameters in the dtype in which f is evaluated: float32 holds a product of two 16-bit numbers exactly."""
+    wide = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+    return {name: np.asarray(value, wide) for name, value in function.items()}
+
+
+def _deviating(standard: Standard, x: Array, y: Array, function: Values) -> Index:
+    """Flat indices at which y is not f(x) rounded once; a block at a time, so that little besides x and y is held."""
+    constants = _narrow(function, x.dtype)
+    names = [name for name, value in constants.items() if value.ndim]
+    operands = [x, y, *(constants[name] for name in names)]
+    readonly: list[list[Literal["readonly"]]] = [["readonly"]] * len(operands)
+    blocks = np.nditer(operands, ["external_loop", "buffered"], readonly, order="C", buffersize=_BLOCK)
+    found: list[Index] = []
+    start = 0
+    for entered, left, *slopes in blocks:
+        here = {**constants, **dict(zip(names, slopes, strict=True))}
+        found.append(start + _unequal(standard, entered, left, here))
+        start += left.size
+    return np.concatenate(found)
+
+
+def _unequal(standard: Standard, x: Array, y: Array, constants: Values) -> Index:
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    with np.errstate(all="ignore"):
+        expected = standard.reference(wide, constants).astype(x.dtype, copy=False)
+        unequal = expected != y
+    if not unequal.any():
+        return np.zeros(0, np.int64)
+    at = np.flatnonzero(unequal)
+    return np.asarray(at[~(np.isnan(expected.reshape(-1)[at]) & np.isnan(y.reshape(-1)[at]))], np.int64)
+
+
+def _worst(standard: Standard, x: Array, y: Array, function: Values, deviating: Index) -> Index:
+    """All deviating elements; of very many, those that deviate most and an even share of the others."""
+    if deviating.size <= 2 * _MOST_DEVIATING:
+        return deviating
+    points = _points(deviating, x, y, function, {})
+    narrow = {name: np.asarray(value, np.float32) for name, value in points.function.items()}
+    expected = standard.reference(points.x.astype(np.float32), narrow)
+    with np.errstate(all="ignore"):
+        error = np.abs(points.y.astype(np.float32) - expected) / np.maximum(np.abs(expected), np.float32(1e-30))
+    error = np.where(np.isnan(error), np.inf, error)
+    most = np.argpartition(error, -_MOST_DEVIATING)[-_MOST_DEVIATING:]
+    return _both(y.size, deviating[most], deviating[:: deviating.size // _MOST_DEVIATING])
+
+
+def _points(index: Index, x: Array, y: Array, function: Values, own: Values) -> Points:
+    wide = [value for value in (*function.values(), *own.values()) if not isinstance(value, str) and np.ndim(value)]
+    where = np.unravel_index(index, y.shape) if wide or x.shape != y.shape else ()
+
+    def at(value: Any) -> Any:
+        return value if isinstance(value, str) or np.ndim(value) == 0 else np.broadcast_to(value, y.shape)[where]
+
+    entered = x.reshape(-1)[index] if x.shape == y.shape else np.broadcast_to(x, y.shape)[where]
+    chosen = ({name: at(value) for name, value in values.items()} for values in (function, own))
+    return Points(entered, y.reshape(-1)[index], *chosen)
+
+
+# What they show
+
+
+def _summary(
+    points: Points, judged: Judged, picked: Index, shape: tuple[int, ...], channel_axis: int | None
+) -> Accuracy:
+    errors = _in_roundoffs(points.x.dtype, judged)
+    finite = judged.distance[np.isfinite(judged.distance)]
+    place = _worst_place(points, judged, errors)
+    outside = picked[judged.outside]
+    return Accuracy(
+        outside=outside.size,
+        max_u=float(errors.max()),
+        max_abs=float(finite.max()) if finite.size else 0.0,
+        index=tuple(int(axis) for axis in np.unravel_index(picked[place], shape)),
+        x=float(points.x[place]),
+        y=float(points.y[place]),
+        expected=float(judged.expected[place]),
+        allowed=float(judged.allowed[place]),
+        channels=_channels(outside, shape, channel_axis),
+        declared=judged.declared,
+    )
+
+
+def _in_roundoffs(dtype: np.dtype[Any], judged: Judged) -> Array:
+    """|y - f(x)| / (u |f(x)|), below the smallest normal number in its u; 0 where no number tells the distance."""
+    smallest = float(limits(dtype).smallest_normal)
+    with np.errstate(all="ignore"):
+        found = judged.distance / (unit_roundoff(dtype) * np.maximum(np.abs(judged.expected), smallest))
+    return np.where(np.isfinite(found), found, np.where(judged.outside, np.inf, 0.0))
+
+
+def _worst_place(points: Points, judged: Judged, errors: Array) -> int:
+    """The element furthest outside its bound; where none is outside, the finite one with the largest error."""
+    if not judged.outside.any():
+        return int(np.argmax(np.where(np.isfinite(points.x) & np.isfinite(points.y), errors, -1.0)))
+    with np.errstate(all="ignore"):
+        excess = np.where(np.isnan(judged.distance), np.inf, judged.distance - judged.allowed)
+        relative = excess / np.maximum(np.abs(judged.expected), 1e-300)
+    return int(np.argmax(np.where(judged.outside, np.where(np.isnan(relative), np.inf, relative), -np.inf)))
+
+
+def _channels(outside: Index, shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    if axis is None or not outside.size or not -len(shape) <= axis < len(shape):
+        return ()
+    return tuple(int(channel) for channel in np.unique(np.unravel_index(outside, shape)[axis]))

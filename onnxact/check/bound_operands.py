@@ -1,0 +1,81 @@
+"""What a rule of interval arithmetic sees of a node, and the rules that many ops share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from onnx import NodeProto, TensorProto, numpy_helper
+
+from onnxact.check.graph import attribute
+from onnxact.check.interval import ANY, NOT_NEGATIVE, UNIT, ZERO, Interval
+
+_UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
+
+
+class Operands(Protocol):
+    """The node of a rule, with the intervals of its inputs on demand; everything for an input that is left out."""
+
+    @property
+    def node(self) -> NodeProto:
+        """The node."""
+
+    def __getitem__(self, position: int) -> Interval:
+        """The interval of the input at a position."""
+
+    def given(self, position: int) -> bool:
+        """Whether the node has this input."""
+
+    def every(self) -> list[Interval]:
+        """Those of all inputs."""
+
+    def elem_type(self, position: int) -> int | None:
+        """The element type of an input, None where it is not known."""
+
+
+Rule = Callable[[Operands], Interval]
+
+
+def of_type(elem_type: int | None) -> Interval:
+    """What the element type alone says."""
+    if elem_type == TensorProto.BOOL:
+        return UNIT
+    return NOT_NEGATIVE if elem_type in _UNSIGNED else ANY
+
+
+def of_constant(tensor: TensorProto) -> Interval:
+    """The smallest and largest element; everything for what is external, text, empty or holds NaN."""
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.data_type == TensorProto.STRING:
+        return ANY
+    array = numpy_helper.to_array(tensor)
+    if array.size == 0 or array.dtype.kind == "c":
+        return ANY
+    values = array.astype(np.float64)
+    return ANY if np.isnan(values).any() else Interval(float(values.min()), float(values.max()))
+
+
+def number(operands: Operands, name: str, default: float) -> float:
+    """A floating attribute."""
+    found = attribute(operands.node, name)
+    return default if found is None else found.f
+
+
+def fixed(found: Interval) -> Rule:
+    """The same whatever the operands are."""
+    return lambda _operands: found
+
+
+def same(operands: Operands) -> Interval:
+    """Values of the first operand, moved, chosen or repeated."""
+    return operands[0]
+
+
+def same_or_zero(operands: Operands) -> Interval:
+    """The same, with zeros among them."""
+    return operands[0].hull(ZERO)
+
+
+def sign_kept(operands: Operands) -> Interval:
+    """The sign of x, not its size: f(x) >= 0 for x >= 0 and f(x) <= 0 for x <= 0."""
+    return operands[0].sign()

@@ -1,0 +1,109 @@
+"""What every provider and every site showed -> Verdict: what keeps the models from being equivalent, if anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from onnx import ModelProto
+
+from onnxact.check.options import RuntimeOptions
+from onnxact.check.pairs import Finding, PairEvidence
+from onnxact.check.providers import runtime
+from onnxact.check.site_evidence import SiteEvidence
+from onnxact.check.site_outcome import site_outcome
+from onnxact.check.tolerance import Tolerance
+from onnxact.check.verdict import OutputEvidence, Verdict, conclude
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that was found: by provider, by site, and what a reader has to know besides.
+
+    `other_constants`: those that are not the same in two models that are the same but for them and the sites.
+    """
+
+    parts: Mapping[str, PairEvidence]
+    sites: tuple[SiteEvidence, ...]
+    notes: tuple[str, ...] = ()
+    other_constants: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[OutputEvidence, ...]:
+        """The outputs of all runs."""
+        return tuple(item for part in self.parts.values() for item in part.outputs)
+
+
+def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, options: RuntimeOptions) -> Verdict:
+    """Different beats inconclusive beats equivalent; every reason once, differences first."""
+    parts = evidence.parts.values()
+    findings = [
+        *(finding for part in parts for finding in part.findings),
+        *_output_findings(evidence.outputs),
+        *_gaps(before, evidence.parts),
+        *_site_findings(evidence),
+        *_hidden_constants(evidence),
+    ]
+    outcomes = [item.outcome for item in evidence.outputs] + [finding.outcome for finding in findings]
+    return Verdict(
+        conclude(outcomes),
+        tuple(dict.fromkeys(item.reason for item in sorted(findings, key=lambda item: item.outcome))),
+        runs=tuple(run for part in parts for run in part.runs),
+        outputs=evidence.outputs,
+        sites=evidence.sites,
+        providers=tuple(evidence.parts),
+        tolerance=tolerance,
+        notes=(*evidence.notes, *(note for part in parts for note in part.notes)),
+        placements=tuple(item for part in parts for item in part.placements),
+        options=options,
+        runtime=runtime_version(),
+    )
+
+
+def runtime_version() -> str:
+    """The package that ran the models, with its version."""
+    return f"onnxruntime {runtime().__version__}"
+
+
+def _output_findings(outputs: Sequence[OutputEvidence]) -> Iterator[Finding]:
+    """The first disagreement of each output on each provider; the others are in the evidence."""
+    seen: set[tuple[str, str, str]] = set()
+    for item in outputs:
+        key = (item.name, item.run.provider, item.outcome)
+        if item.outcome != "equivalent" and key not in seen:
+            seen.add(key)
+            yield Finding(item.outcome, f"output {item.name} ({item.run}): {item.reason}")
+
+
+def _site_findings(evidence: Evidence) -> Iterator[Finding]:
+    for item in evidence.sites:
+        outcome = site_outcome(item, evidence.outputs)
+        if outcome is not None:
+            yield Finding(outcome, f"{item.site}: {item.doubt}")
+
+
+def _hidden_constants(evidence: Evidence) -> Iterator[Finding]:
+    """Constants that are not the same although no output differs by as much as a bit: nothing shows what they do."""
+    if not evidence.other_constants or any(output.differing for output in evidence.outputs):
+        return
+    first, more = evidence.other_constants[0], len(evidence.other_constants) - 1
+    several = f"constant {first!r} and {more} more are" if more else f"constant {first!r} is"
+    yield Finding("inconclusive", f"{several} not the same in both models, and no output shows a difference")
+
+
+def _gaps(model: ModelProto, parts: Mapping[str, PairEvidence]) -> Iterator[Finding]:
+    """Outputs of which nothing was compared on a provider, although both models ran."""
+    if not model.graph.output:
+        yield Finding("inconclusive", "the models have no outputs, so nothing was compared")
+    for provider, part in parts.items():
+        by_name: dict[str, list[OutputEvidence]] = {}
+        for item in part.outputs:
+            by_name.setdefault(item.name, []).append(item)
+        for name, items in by_name.items():
+            yield from _gap(name, provider, items)
+
+
+def _gap(name: str, provider: str, items: Sequence[OutputEvidence]) -> Iterator[Finding]:
+    if all(item.outcome == "equivalent" and item.finite == 0 for item in items):
+        what = "finite element" if any(item.elements for item in items) else "element"
+        yield Finding("inconclusive", f"output {name} had no {what} in any run, so nothing was compared ({provider})")

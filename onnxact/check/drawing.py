@@ -1,0 +1,131 @@
+"""(random generator, shape, limits) -> arrays for graph inputs: signed, of many magnitudes, or within limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+
+from onnxact.errors import UsageError
+
+Array = npt.NDArray[Any]
+ValRange = tuple[float, float] | Mapping[str, tuple[float, float]]
+"""Low and high for all inputs, or by the input's name; the name "" stands for all that are not named."""
+
+_SMALLEST, _LARGEST = -3.0, 1.0
+"""log10 of the magnitudes."""
+_RARELY = 1 / 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a caller allows: low and high of the inputs by name, "" for all others; none where nothing is said."""
+
+    by_name: Mapping[str, tuple[float, float]]
+
+    def of(self, name: str) -> tuple[float, float] | None:
+        """The limits of one input."""
+        return self.by_name.get(name, self.by_name.get(""))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs that are named."""
+        return tuple(name for name in self.by_name if name)
+
+
+FREE = Limits({})
+
+
+def as_limits(asked: ValRange | None) -> Limits:
+    """What `val_range` means. Raises UsageError for limits that are not two finite numbers, low first."""
+    if asked is None:
+        return FREE
+    by_name = dict(asked) if isinstance(asked, Mapping) else {"": asked}
+    for name, pair in by_name.items():
+        low, high = _pair(name, pair)
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise UsageError(f"value range{_of(name)}: [{low:g}, {high:g}] is not two finite numbers, the lower first")
+    return Limits({name: (float(pair[0]), float(pair[1])) for name, pair in by_name.items()})
+
+
+def parse_val_range(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """["-1,1", "x:0,255", "y:[2,50]"] -> {"": (-1.0, 1.0), "x": (0.0, 255.0), "y": (2.0, 50.0)}.
+
+    Brackets, as Polygraphy has them, are allowed; names may hold colons. Raises UsageError for anything else.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for text in texts:
+        name, colon, limits = text.rpartition(":")
+        if colon and not name:
+            raise UsageError(f"value range {text!r}: a name before the colon is missing")
+        if name in found:
+            raise UsageError(f"value range {text!r}: {name or 'what holds for all inputs'} is given twice")
+        found[name] = _numbers(limits, text)
+    as_limits(found)
+    return found
+
+
+def signed_values(rng: np.random.Generator, shape: Sequence[int]) -> Array:
+    """float64 values: half from N(0, 1), half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero."""
+    magnitude = 10.0 ** rng.uniform(_SMALLEST, _LARGEST, shape)
+    logarithmic = np.where(rng.random(shape) < 0.5, magnitude, -magnitude)
+    values = np.where(rng.random(shape) < 0.5, rng.standard_normal(shape), logarithmic)
+    return np.where(rng.random(shape) < _RARELY, 0.0, values)
+
+
+def ranged_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any, low: float, high: float) -> Array:
+    """Values within [low, high]: half uniform, half of log-uniform magnitude; both ends and zero among them."""
+    largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+    low, high = max(low, -largest), min(high, largest)
+    share = rng.random(shape)
+    uniform = low * (1 - share) + high * share
+    magnitude = max(abs(low), abs(high)) * 10.0 ** rng.uniform(_SMALLEST - _LARGEST, 0, shape)
+    negative = rng.random(shape) < (0.0 if low >= 0 else 1.0 if high <= 0 else 0.5)
+    values = np.where(rng.random(shape) < 0.5, uniform, np.where(negative, -magnitude, magnitude))
+    rare = rng.random(shape)
+    values = np.where(rare < _RARELY, low, np.where(rare > 1 - _RARELY, high, values))
+    return rounded_within(np.where(rng.random(shape) < _RARELY, 0.0, values), dtype, low, high)
+
+
+def rounded_within(values: Array, dtype: Any, low: float, high: float) -> Array:
+    """`values` in `dtype`, held within [low, high], none of them rounded out of it if the dtype has a number in it."""
+    ends = np.array([low, high]).astype(dtype)
+    first = np.nextafter(ends[0], ends[1]) if float(ends[0]) < low else ends[0]
+    last = np.nextafter(ends[1], ends[0]) if float(ends[1]) > high else ends[1]
+    cast = np.clip(values, low, high).astype(dtype)
+    return np.asarray(cast if last < first else np.clip(cast, first, last)).astype(dtype, copy=False)
+
+
+def moved(values: Array, scale: float, shift: float, limits: tuple[float, float] | None = None) -> Array:
+    """scale * values + shift in the dtype of `values`, held within `limits`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = values.astype(np.float64) * scale + shift
+        if limits is None:
+            return np.asarray(result.astype(values.dtype))
+    return rounded_within(result, values.dtype, *limits)
+
+
+def _pair(name: str, pair: Any) -> tuple[float, float]:
+    try:
+        low, high = pair
+        return float(low), float(high)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"value range{_of(name)}: {pair!r} is not two numbers") from error
+
+
+def _of(name: str) -> str:
+    return f" of {name}" if name else ""
+
+
+def _numbers(limits: str, text: str) -> tuple[float, float]:
+    parts = limits.strip().removeprefix("[").removesuffix("]").split(",")
+    try:
+        low, high = (float(part) for part in parts)
+    except ValueError as error:
+        raise UsageError(f"value range {text!r}: expected LOW,HIGH or NAME:LOW,HIGH such as 0,255") from error
+    return low, high

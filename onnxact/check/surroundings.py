@@ -1,0 +1,209 @@
+"""(before, after, sites) -> whether two models are the same but for the nodes of those sites, or where they are not.
+
+From every output back: the same nodes with the same attributes and constants, under the same names; a site stands for
+its input. Where that holds, the models are the same function if every site is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import AttributeProto, FunctionProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
+
+from onnxact.check.graph import constants
+from onnxact.check.scopes import Stored
+from onnxact.check.site_evidence import SiteProbe
+from onnxact.check.subject import Subject
+from onnxact.model.files import read_external
+from onnxact.model.schema import plain
+from onnxact.model.scope import Scope
+from onnxact.model.view import View, subgraphs
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is not the same outside the sites: the first thing in the structure, or constants where that is the same."""
+
+    structure: str = ""
+    constants: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> str:
+        """The first difference in words; "" where there is none."""
+        return self.structure or (f"the constant {self.constants[0]!r} is another one" if self.constants else "")
+
+
+class DifferentError(Exception):
+    """The first thing in the structure that is not the same, in words."""
+
+
+def surroundings(
+    before: Subject, after: Subject, views: tuple[View, View], sites: Sequence[SiteProbe], paths: Mapping[str, str]
+) -> Surroundings:
+    """Compare two models outside the sites.
+
+    paths: scope path before -> scope path after. Names and documentation of nodes do not count, nor does the order in
+    which nodes stand, nor what no output depends on.
+    """
+    if before.folder == after.folder and before.model == after.model:
+        return Surroundings()
+    walk = _Walk((before, after), views, sites, paths)
+    try:
+        walk.run()
+    except DifferentError as found:
+        return Surroundings(str(found))
+    return Surroundings("", tuple(walk.differing))
+
+
+class _Walk:
+    """Follows both models from their outputs to their inputs at the same time."""
+
+    def __init__(
+        self,
+        subjects: tuple[Subject, Subject],
+        views: tuple[View, View],
+        sites: Sequence[SiteProbe],
+        paths: Mapping[str, str],
+    ) -> None:
+        self.subjects = subjects
+        self.views = views
+        self.paths = paths
+        self.sites = {(probe.scope, probe.output): probe for probe in sites if not probe.only_in}
+        self.seen: set[tuple[str, str]] = set()
+        self.pending: list[tuple[Scope, Scope, str]] = []
+        self.constants: dict[str, tuple[Mapping[str, Stored], Mapping[str, Stored]]] = {}
+        self.differing: list[str] = []
+
+    def run(self) -> None:
+        """Raise DifferentError at the first difference."""
+        versions = [{k: v for k, v in view.main.opsets.items() if k in self._domains(view)} for view in self.views]
+        _demand(versions[0] == versions[1], f"the operator sets are {versions[0]} before, {versions[1]} after")
+        self._enter(*(view.main for view in self.views))
+        while self.pending:
+            self._value(*self.pending.pop())
+
+    @staticmethod
+    def _domains(view: View) -> set[str]:
+        return {plain(node.domain) for scope in view.scopes for node in scope.nodes}
+
+    def _enter(self, before: Scope, after: Scope) -> None:
+        """Take up the outputs of a scope, once, after its inputs."""
+        if (before.path, "") in self.seen:
+            return
+        self.seen.add((before.path, ""))
+        where = f" of {before.path}" if before.path else ""
+        _demand(_input_names(before) == _input_names(after), f"the inputs{where} are not the same")
+        outputs = [_output_names(scope) for scope in (before, after)]
+        _demand(outputs[0] == outputs[1], f"the outputs{where} are not the same")
+        self.pending.extend((before, after, name) for name in outputs[0])
+
+    def _value(self, before: Scope, after: Scope, name: str) -> None:
+        first, second = before.owner(name), after.owner(name)
+        if first is None or second is None:
+            _demand(first is second, f"{name!r} is in one model only")
+            return
+        if (first.path, name) in self.seen:
+            return
+        self.seen.add((first.path, name))
+        same = (self.paths.get(first.path, "") if first.path else "") == second.path
+        _demand(same, f"{name!r} is in {first.path!r} before, in {second.path!r} after")
+        probe = self.sites.get((first.path, name))
+        if probe is not None and probe.names("before") == probe.names("after"):
+            self.pending.append((first, second, probe.input))
+            return
+        ours, theirs = (known.get(name) for known in self._constants(first, second))
+        if ours is not None or theirs is not None:
+            self._constant(name, ours, theirs)
+        elif name in first.producers and name in second.producers:
+            self._nodes(first, second, name)
+        else:
+            given = name in first.inputs and name in second.inputs
+            _demand(given, f"{name!r} is computed in one model, given in the other")
+
+    def _constants(self, first: Scope, second: Scope) -> tuple[Mapping[str, Stored], Mapping[str, Stored]]:
+        if first.path not in self.constants:
+            self.constants[first.path] = _stored(first), _stored(second)
+        return self.constants[first.path]
+
+    def _constant(self, name: str, first: Stored | None, second: Stored | None) -> None:
+        _demand(first is not None and second is not None, f"{name!r} is a constant in one model only")
+        folders = [subject.folder for subject in self.subjects]
+        if first == second and not (_is_external(first) and folders[0] != folders[1]):
+            return
+        values = [_bits(item, folder) for item, folder in zip((first, second), folders, strict=True)]
+        if values[0] is None or values[0] != values[1]:
+            self.differing.append(name)
+
+    def _nodes(self, first: Scope, second: Scope, name: str) -> None:
+        indices = first.producers[name], second.producers[name]
+        one, other = first.nodes[indices[0]], second.nodes[indices[1]]
+        same = one == other or _said(one) == _said(other)
+        _demand(same, f"the node that makes {name!r} is not the same ({one.op_type})")
+        self.seen.update((first.path, output) for output in one.output)
+        self.pending.extend((first, second, read) for read in one.input if read)
+        for attribute, _ in subgraphs(one):
+            self._enter(first.children[indices[0], attribute], second.children[indices[1], attribute])
+        key = (plain(one.domain), one.op_type, one.overload)
+        ours, theirs = (view.functions.get(key) for view in self.views)
+        if ours is not None and theirs is not None:
+            self._enter(ours, theirs)
+        else:
+            _demand(ours is theirs, f"{one.op_type} is a function in one model only")
+
+
+def _demand(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise DifferentError(otherwise)
+
+
+def _input_names(scope: Scope) -> list[str]:
+    """The inputs of a body or function in order, and a function's attributes with their defaults; those of the main
+    graph are compared before.
+    """
+    graph = scope.graph
+    names = sorted(scope.inputs, key=scope.inputs.__getitem__)
+    if isinstance(graph, FunctionProto):
+        return [*names, *graph.attribute, *(str(default) for default in graph.attribute_proto)]
+    return names if scope.parent is not None else []
+
+
+def _output_names(scope: Scope) -> list[str]:
+    graph = scope.graph
+    return list(graph.output) if isinstance(graph, FunctionProto) else [value.name for value in graph.output]
+
+
+def _stored(scope: Scope) -> dict[str, Stored]:
+    """Every constant of a scope by name, also those that a caller can override."""
+    graph = scope.graph
+    if isinstance(graph, FunctionProto):
+        return {}
+    return {**constants(graph), **{sparse.values.name: sparse for sparse in graph.sparse_initializer}}
+
+
+def _said(node: NodeProto) -> tuple[object, ...]:
+    """All that a node says of its computation; of its bodies, which it has."""
+    attributes = sorted(
+        attribute.SerializeToString(deterministic=True)
+        for attribute in node.attribute
+        if attribute.type not in {AttributeProto.GRAPH, AttributeProto.GRAPHS}
+    )
+    bodies = tuple(name for name, _ in subgraphs(node))
+    return node.op_type, plain(node.domain), node.overload, tuple(node.input), tuple(node.output), *attributes, bodies
+
+
+def _is_external(stored: Stored | None) -> bool:
+    return isinstance(stored, TensorProto) and stored.data_location == TensorProto.EXTERNAL
+
+
+def _bits(stored: Stored | None, folder: Path | None) -> tuple[object, ...] | None:
+    """Type, shape and bytes of a constant; None where they cannot be read."""
+    if stored is None or isinstance(stored, SparseTensorProto):
+        return None
+    try:
+        array = read_external(stored, folder) if _is_external(stored) else numpy_helper.to_array(stored)
+    except (ValueError, TypeError, KeyError):
+        return None
+    return None if array is None else (stored.data_type, array.shape, np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,48 @@
+"""The options and the command that are about targets: `targets`, `inspect --target`, `decompose --target`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onnxact.cli.options import flag
+from onnxact.cli.output import SCHEMA, emit_json
+
+if TYPE_CHECKING:
+    from onnxact.results import Inspection
+
+Target = Annotated[
+    str | None,
+    typer.Option(metavar="TARGET", help="The runtime that is to run it: a name, a .toml file, or ort:cpu."),
+]
+Partial = Annotated[bool, flag("--partial", help="With --target, write also where something is left that it lacks.")]
+OneTarget = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="One target; default: list all.", show_default=False)
+]
+
+
+def list_targets(name: str | None, *, as_json: bool) -> None:
+    """Print all targets, or what is known of one."""
+    from onnxact.cli.run import show
+    from onnxact.report import targets as report
+    from onnxact.rewrite.target.known import find_target, names
+    from onnxact.rewrite.target.matrix import row
+
+    found = [find_target(one) for one in ([name] if name else names())]
+    if as_json:
+        described = {target.name: report.describe(target) for target in found}
+        if name:
+            decisions = {one.site.activation: one.describe() for one in row(found[0])}
+            described[found[0].name]["activations"] = decisions
+        emit_json({"schema": SCHEMA, "verb": "targets", "targets": described})
+    else:
+        show(report.one(found[0], row(found[0])) if name else report.listing(found))
+
+
+def show_standing(found: Inspection, *, verbose: bool) -> None:
+    """Print what becomes of a model's activations on a target."""
+    from onnxact.cli.run import show
+    from onnxact.report import targets as report
+
+    show(report.standing(found, verbose=verbose))

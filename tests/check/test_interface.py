@@ -1,0 +1,54 @@
+"""What a caller would notice: all of it is listed, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from onnxact.check import check
+from onnxact.check.interface import interface_differences, interface_notes
+from tests.check.models import RELU, net
+
+
+def test_everything_is_listed() -> None:
+    before = net(
+        "float[4] x, float[4] w, float[2] v",
+        "float[4] y, float[4] z, float[2] u",
+        "y = Add(x, w) z = Neg(x) u = Neg(v)",
+    )
+    after = net("double[4] x, float[4] k, float[3] v", "float[3] u, float[4] y", "y = Neg(k) u = Neg(v)")
+    assert interface_differences(before, after) == (
+        "input 'w' is lost",
+        "input 'k' is new",
+        "input 'x' was float, is double",
+        "output 'z' is lost",
+        "input 'v' was of shape [2], is [3]",
+    )
+    verdict = check(before, after, providers=["cpu"])
+    assert (verdict.outcome, verdict.reasons) == ("different", interface_differences(before, after))
+    assert verdict.runtime.startswith("onnxruntime ")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ("float[1, 3] x", "float[1, 3] x", False),
+        ("float[1, 3] x", "float[N, 3] x", False),
+        ("float[N, M] x", "float[2, 3] x", False),
+        ("float[1, 3] x", "float x", True),
+        ("float[1, 3] x", "float[] x", False),
+        ("float[1, 3] x", "float[2, 3] x", True),
+        ("float[1, 3] x", "float[1, 3, 1] x", True),
+    ],
+)
+def test_shapes_of_inputs(one: str, other: str, differ: bool) -> None:
+    models = [net(inputs, "float[N, 3] y", RELU) for inputs in (one, other)]
+    assert bool(interface_differences(*models)) == differ
+
+
+def test_declared_shapes_of_outputs_are_noted_and_what_comes_out_is_compared() -> None:
+    before, after = (net("float[2, 3] x", f"float{shape} y", RELU) for shape in ("[2, 3]", "[3, 2]"))
+    assert interface_differences(before, after) == ()
+    note = "declared otherwise: output 'y' was of shape [2, 3], is [3, 2]"
+    assert interface_notes(before, after) == (note,)
+    before.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "M"
+    assert interface_notes(before, before) == ()
