@@ -168,6 +168,8 @@ FIXED_SLOPE = 26 / 256
 
 def fixed_slope(unit: float) -> Form:
     """A slope `alpha` by a LeakyRelu whose own slope is `unit`: k LeakyRelu(x, unit) + (1 - k) x, unit != 1."""
+    if unit == 1 or not math.isfinite(unit):
+        raise ValueError(unit)
     k = (1 - alpha) / (1 - unit)
     return Form(k * LeakyRelu(x, unit) + (1 - k) * x, special={"-inf": NAN, "+inf": NAN}, signed_zero=True)
 

@@ -66,7 +66,7 @@ def family_member(name: str, number: float | str) -> Lowered:
     try:
         value = float(number)
         form = member(value)
-    except (ValueError, ZeroDivisionError) as error:
+    except ValueError as error:
         raise UsageError(f"form {name!r}: {number!r} cannot be its {what}") from error
     return Lowered(f"{name}[{what}={value!r}]", form)
 

@@ -127,7 +127,9 @@ def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thoroug
     closely = _worst(standard, x, y, function, deviating)
     # What is fed into a site on its own begins with the special values.
     others = np.arange(_CLOSELY) if standard.on_its_own else _spread(y.size, _FEW)
-    return _both(y.size, closely, others), looked_at - deviating.size + closely.size
+    picked = _both(y.size, closely, others)
+    left_out = deviating.size - (deviating.size if closely is deviating else np.isin(deviating, picked).sum())
+    return picked, max(picked.size, looked_at - int(left_out))
 
 
 def _not_finite(y: Array) -> Index:

@@ -146,9 +146,9 @@ class Knowledge:
                 exact=kept and (self.exact or (own is not None and own.exact)) and not _is_narrow(function),
                 on_cpu=on_cpu,
                 defines=own is function,
-                is_recognised=not self.sites,
+                is_recognised=was_found,
             )
-            for own in (before, None if _depends_on_caller(after) else after)
+            for own, was_found in ((before, True), (None if _depends_on_caller(after) else after, not self.sites))
         )
         return first, second
 

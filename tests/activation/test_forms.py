@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxact.activation.catalog import ACTIVATIONS, FALSE
+from onnxact.activation.catalog import ACTIVATIONS, FALSE, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, ops, size, text, x
-from onnxact.activation.forms import alternatives, find_activation, find_form, known_ops, lowered, spelled_op
+from onnxact.activation.forms import (
+    alternatives,
+    derivations,
+    family_member,
+    find_activation,
+    find_form,
+    known_ops,
+    lowered,
+    spelled_op,
+)
 from onnxact.activation.numeric import Values, evaluate, holds
 from onnxact.activation.primitives import PRIMITIVES, Clip, Gelu, Softplus
 from onnxact.errors import UsageError
@@ -186,3 +195,39 @@ def test_slope_forms_reach_a_runtime_without_neg(name: str) -> None:
         found = lowered("relu-neg", activation.forms["relu-neg"], {"Relu", "Mul", "Add"}.__contains__, parameters)
         assert found is not None
         assert found.name == "relu-neg[neg=mul,sub=add-neg]"
+
+
+@pytest.mark.parametrize(
+    ("activation", "name", "form"),
+    [(row, name, form) for row in ACTIVATIONS.values() for name, form in row.forms.items() if form.error],
+)
+def test_forms_that_come_near_stay_within_their_error(activation: Activation, name: str, form: Form) -> None:
+    """The largest distance over [-12, 12], beyond which both are 0 or x, is not far below what is stated."""
+    points = np.linspace(-12, 12, 240_001)
+    distance = np.abs(evaluate(form.expr, points, {}) - activation.reference(points))
+    assert 0.9 * form.error <= distance.max() <= form.error, name
+
+
+def test_a_family_has_a_form_for_every_number() -> None:
+    leaky = find_activation("leaky-relu")
+    member = find_form(leaky, "fixed-slope[slope=0.125]")
+    assert family_member("fixed-slope", 0.125) == ("fixed-slope[slope=0.125]", member)
+    points = np.linspace(-4, 4, 81)
+    np.testing.assert_allclose(
+        evaluate(member.expr, points, {"alpha": 0.3}), leaky.reference(points, alpha=np.float64(0.3)), atol=1e-15
+    )
+    assert find_form(leaky, "fixed-slope[slope=0.1015625]") == leaky.forms["fixed-slope"]
+    for number in ("1.0", "steep"):
+        with pytest.raises(UsageError, match="cannot be its slope"):
+            find_form(leaky, f"fixed-slope[slope={number}]")
+
+
+def test_every_way_to_derive_a_form_is_found_whatever_the_order() -> None:
+    """Abs brings a Neg that was not there before: first Abs, then Neg."""
+    softplus = find_activation("softplus")
+    refused = {"Abs", "Neg", "Max", "Min"}
+    found = [one.name for one in derivations("stable", softplus.forms["stable"], lambda c: c.op in refused, {})]
+    assert found == ["stable[abs=relu,neg=mul]"]
+    assert not list(derivations("stable", softplus.forms["stable"], lambda c: c.op != "Relu", {}))
+    by_call = list(derivations("stable", softplus.forms["stable"], lambda c: c.op == "Neg" and c.args[0] == x, None))
+    assert [one.name for one in by_call] == ["stable"]

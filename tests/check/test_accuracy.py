@@ -157,6 +157,13 @@ def test_one_element_among_many_is_found() -> None:
     assert found.compared < x.size
 
 
+def test_no_more_elements_are_outside_than_were_compared() -> None:
+    x = np.random.default_rng(2).standard_normal(1 << 18).astype(np.float32)
+    for thorough in (True, False):
+        found = judge(Standard(leaky(0.2), None), x, np.minimum(x, np.float32(0.2) * x), thorough=thorough)
+        assert 0 < found.outside <= found.compared <= found.elements
+
+
 def test_the_worst_element_is_shown_with_all_that_belongs_to_it() -> None:
     y = sloped(X, 0.2)
     y[2, 1, 7] = 5.0

@@ -96,7 +96,7 @@ def _uniform(value: NDArray[Any]) -> bool:
 def _dimensions(shape: Shape, layout: str, value: NDArray[Any]) -> tuple[int, ...] | None:
     """Return the dimensions of a layout, None where x has not those, or they are not known."""
     if layout == "last":
-        wanted: Shape = (*value.shape[:-1], shape[-1]) if shape and value.ndim else shape[-1:]
+        wanted: Shape = (*value.shape[:-1], *(shape[-1:] or (None,)))
     elif layout == "full":
         wanted = shape
     elif layout == "C" or len(shape) <= CHANNEL_AXIS:
