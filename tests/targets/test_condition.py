@@ -43,7 +43,7 @@ def test_the_names_and_the_one_number() -> None:
     "text", ["", "alpha", "alpha = 1", "alpha + 1 == 2", "f(1) == 1", "not alpha == 1", "a == [1]"]
 )
 def test_what_is_no_condition(text: str) -> None:
-    with pytest.raises(ValueError, match="no condition|no comparison|neither an operand"):
+    with pytest.raises(ValueError, match=r"no condition|no comparison|neither an operand"):
         Condition(text)
 
 

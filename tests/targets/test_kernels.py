@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from onnxact.errors import MissingPackageError, ProviderError, UsageError
 from onnxact.rewrite.target import kernels
 from onnxact.rewrite.target.judge import Judge, Place
 from onnxact.rewrite.target.known import find_target
+from onnxact.rewrite.target.use import Use
 from tests.laws import runtime
 from tests.laws.models import DTYPES, natives, one_node, settings
 from tests.rewrite.texts import net
@@ -62,6 +64,49 @@ def test_a_provider_that_is_not_in_the_package(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(MissingPackageError, match="pip install 'onnxact"):
         find_target("ort:cpu")
     kernels.target_of.cache_clear()
+
+
+def _definition(op: str, versions: tuple[int, int], types: list[str], domain: str = "") -> Any:
+    return SimpleNamespace(
+        op_name=op,
+        domain=domain,
+        version_range=versions,
+        provider="CUDAExecutionProvider",
+        type_constraints={"T": [f"tensor({name})" for name in types]},
+    )
+
+
+def test_the_kernels_of_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without an end serves the version that it starts with; one with an end, all between."""
+    found = [
+        _definition("LeakyRelu", (6, 15), ["float", "float16"]),
+        _definition("LeakyRelu", (16, 2**31 - 1), ["float", "float16"]),
+        _definition("Elu", (6, 2**31 - 1), ["float"]),
+        _definition("Relu", (6, 2**31 - 1), ["int32"]),
+        _definition("Mul", (7, 2**31 - 1), ["float", "float16"]),
+        _definition("FusedConv", (1, 2**31 - 1), ["float"], "com.microsoft"),
+    ]
+    state = SimpleNamespace(get_all_opkernel_def=lambda: found)
+    monkeypatch.setattr(kernels, "_runtime", lambda: (SimpleNamespace(__version__="9.9"), state))
+    kernels.target_of.cache_clear()
+    target = kernels.target_of("CUDAExecutionProvider")
+    kernels.target_of.cache_clear()
+    assert (target.name, target.version) == ("ort:cuda", "9.9")
+
+    def judged(op: str, opset: int, dtype: str) -> str:
+        refusal = Judge(target, Place(opset, dtype, {}, (2,))).node(Use(op, {}, frozenset()))
+        return "" if refusal is None else refusal.kind
+
+    assert judged("LeakyRelu", 24, "float16") == judged("LeakyRelu", 13, "float32") == ""
+    assert judged("LeakyRelu", 24, "float64") == "restricted"
+    assert judged("Elu", 13, "float32") == ""
+    assert judged("Elu", 22, "float32") == "restricted"
+    assert (judged("Relu", 13, "float32"), judged("Sub", 13, "float32")) == ("restricted", "missing")
+    assert judged("HardSwish", 22, "float32") == "indirect"
+    fused = Judge(target, Place(13, "float32", {}, (2,)))
+    relu, leaky = (Use("com.microsoft::FusedConv", {"activation": name}, frozenset()) for name in ("Relu", "LeakyRelu"))
+    assert fused.node(relu) is None
+    assert fused.node(leaky) is not None
 
 
 def test_a_provider_without_kernels_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
