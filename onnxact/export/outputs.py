@@ -87,10 +87,16 @@ class Comparison:
         noise: dict[str, float] = dict.fromkeys(unstable, math.inf)
         found = PairEvidence(findings=(Finding("inconclusive", _UNSTABLE),) if unstable else ())
         for optimise in (False, True):
-            session = open_session(self.subject, provider, optimise=optimise)
-            for feed in feeds:
-                run = Run(feed.label, provider, optimise)
-                found = found.plus(self._one(run, feed, _run(session, feed), noise))
+            found = found.plus(self._at(provider, feeds, noise, optimise=optimise))
+        return found
+
+    def _at(self, provider: str, feeds: Sequence[Feed], noise: dict[str, float], *, optimise: bool) -> PairEvidence:
+        """Return what one level of optimisation shows; its session, which holds all weights, is gone afterwards."""
+        found = PairEvidence()
+        session = open_session(self.subject, provider, optimise=optimise)
+        for feed in feeds:
+            run = Run(feed.label, provider, optimise)
+            found = found.plus(self._one(run, feed, _run(session, feed), noise))
         return found
 
     def _one(self, run: Run, feed: Feed, after: Values, noise: dict[str, float]) -> PairEvidence:

@@ -48,12 +48,12 @@ def test_what_is_no_condition(text: str) -> None:
 
 
 X = (2, 3, 4, 5)
-SLOPES = np.float32([1, 2, 3])
+SLOPES = np.array([1, 2, 3], np.float32)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_what_is_laid_out_is_accepted_and_broadcasts_to_the_same(layout: str) -> None:
-    for value in (np.float32(2), np.float32([2]), SLOPES.reshape(3, 1, 1), np.ones((3, 4, 5), np.float32)):
+    for value in (np.float32(2), np.full(1, 2, np.float32), SLOPES.reshape(3, 1, 1), np.ones((3, 4, 5), np.float32)):
         for shape in (X, X[1:], (2, 3), (3,), (), None, (2, "N", 4, None), (1, 8, 0, 0)):
             laid = lay_out(value, shape, layout)
             if laid is None:
