@@ -52,7 +52,7 @@ def inspect(model: Model, *, target: str | None = None) -> Inspection:
     installed ONNX Runtime does not have.
     """
     source = open_source(model)
-    view = View(source.proto, source.folder)
+    view = View(source.proto, source.folder, recorded=source.recorded)
     found = find(view)
     skips, counts, path = tuple(found.skips), op_counts(view), str(source.path or "")
     if target is None:

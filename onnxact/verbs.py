@@ -79,7 +79,7 @@ class Rewrite:
     @collection.paused()
     def run(self, source: Source, target: Path | None) -> Result:
         """Plan and apply on the source, and write nothing."""
-        view = View(source.proto, source.folder)
+        view = View(source.proto, source.folder, recorded=source.recorded)
         draft = self.plan(view)
         model = source.rewritten(view, draft.plan) if draft.plan.edits else None
         edited = source.path is not None or isinstance(model, ModelProto)

@@ -12,7 +12,8 @@ from onnx import ModelProto
 
 from onnxact.errors import UsageError
 from onnxact.model.edit import Plan, apply
-from onnxact.model.files import load
+from onnxact.model.files import load, read
+from onnxact.model.provenance import KEY
 from onnxact.model.view import View
 
 
@@ -24,6 +25,9 @@ class Source(Protocol):
     """Where external data lies; None where there is no place."""
     path: Path | None
     """The file, for a model that was handed in as one."""
+
+    recorded: bool
+    """Whether a node may say what it was before it was decomposed."""
 
     def original(self) -> ModelProto:
         """Return the model as it was handed in; the caller may change the copy."""
@@ -40,7 +44,8 @@ class FileSource:
     def __init__(self, path: Path) -> None:
         self.path: Path | None = path
         self.folder: Path | None = path.parent
-        self.proto = load(path)
+        self.proto, content = read(path)
+        self.recorded = KEY.encode() in content
         self._path = path
 
     def original(self) -> ModelProto:
@@ -55,6 +60,8 @@ class FileSource:
 
 class ProtoSource:
     """A ModelProto; the rewrite happens on a copy."""
+
+    recorded = True
 
     def __init__(self, model: ModelProto) -> None:
         self.path: Path | None = None

@@ -15,7 +15,7 @@ structure, and constants that a decomposition keeps for it (a Clip's bounds in C
 from __future__ import annotations
 
 from collections import ChainMap, OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class GraphSource:
 
     path: Path | None = None
     folder: Path | None = None
+
+    recorded = True
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
@@ -147,13 +149,15 @@ class _Rewriting:
 
     def _nodes(self, graph: Any, scope: Scope, tensors: _Tensors) -> Iterator[Any]:
         first = _first_node(graph, scope)
-        edits = {root: edit for edit in self._edits.get(scope.path, ()) for root in edit.roots}
-        removed = _removed(scope, edits.values())
+        edits = self._edits.get(scope.path, ())
+        replacing = {root: (edit, number) for edit in edits for number, root in enumerate(edit.roots)}
+        removed = _removed(scope, edits)
         added = self._add_constants(scope, tensors, first)
         for index, node in enumerate(graph.nodes, first):
             yield from added.get(index, ())
-            if index in edits:
-                yield from _replacement(edits[index], node, graph, tensors)
+            if index in replacing:
+                edit, number = replacing[index]
+                yield from _replacement(edit.nodes(number), node, graph, tensors)
             elif index not in removed:
                 attributes = node.attrs.copy()
                 attributes.update(self._subgraphs(node, index, scope, tensors))
@@ -214,15 +218,15 @@ def _removed(scope: Scope, edits: Iterable[Edit]) -> set[int]:
     return removed
 
 
-def _replacement(edit: Edit, root: Any, graph: Any, tensors: _Tensors) -> Iterator[Any]:
+def _replacement(nodes: Sequence[NewNode], root: Any, graph: Any, tensors: _Tensors) -> Iterator[Any]:
     output = tensors.of(root.outputs)[0]
-    for new in edit.new:
+    *added, last = nodes
+    for new in added:
         inputs = tensors.named(new.inputs or ())
         made = tensors.add(_variable(new.output, output, new.makes))
         yield gs.Node(new.op, new.output, _attributes(new, graph), inputs, [made])
-    new = edit.replacement
-    inputs = tensors.of(root.inputs) if new.inputs is None else tensors.named(new.inputs)
-    yield _node(root, new.op, _attributes(new, graph), inputs, tensors)
+    inputs = tensors.of(root.inputs) if last.inputs is None else tensors.named(last.inputs)
+    yield _node(root, last.op, _attributes(last, graph), inputs, tensors)
 
 
 def _node(node: Any, op: str, attributes: Any, inputs: list[Any], tensors: _Tensors) -> Any:

@@ -33,6 +33,8 @@ class IrSource:
 
     path: Path | None = None
 
+    recorded = True
+
     def __init__(self, model: ir.Model) -> None:
         self._model = model
         self.proto = self.original()

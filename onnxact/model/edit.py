@@ -9,7 +9,7 @@ output, doc string and metadata; only its op, inputs and attributes change. New 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -54,7 +54,7 @@ class BodyNode(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """Nodes that all like edits write: the last in place of the site's root, the others before it.
+    """Nodes that all like sites get: the last in place of the site's root, the others before it.
 
     The outputs of those others are the names from position `first` on, in order. Max(x, 0.2 x), names (0.2, x, y_mul):
 
@@ -78,7 +78,7 @@ class Body:
 
     @cached_property
     def patterns(self) -> tuple[NodeProto, ...]:
-        """The op and the attributes of each node, to be merged into the nodes of every edit."""
+        """The op and the attributes of each node, to be merged into the nodes of every site."""
         return tuple(map(_pattern, self.nodes))
 
 
@@ -103,16 +103,17 @@ class Restored(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """The replacement of a site's nodes; indices count the nodes of the scope before anything is applied.
+    """The replacement of the nodes of like sites; indices count the nodes of the scope before anything is applied.
 
-    `names`: of the values that the body reads and of those that its new nodes make, which are named like them.
-    Sites whose roots become the same node, and keep their inputs, share an edit: then there are several `roots`.
+    `roots`: the node of each site that makes its output. `names`: for each site, those of the values that the body
+    reads and of those that its new nodes make, which are named like them; none where the roots keep their inputs.
+    A site that needs anything of its own below has an edit of its own.
     """
 
     scope: str
     roots: Sequence[int]
     body: Body
-    names: Sequence[str] = ()
+    names: Sequence[Sequence[str]] = ()
     removed: tuple[int, ...] = ()
     dead_constants: tuple[str, ...] = ()
     provenance: str | None = None
@@ -124,19 +125,16 @@ class Edit(NamedTuple):
     root_position: int = -1
     """Where the root stood when the restored nodes did."""
 
-    @property
-    def new(self) -> tuple[NewNode, ...]:
-        """The nodes that stand before the replaced one."""
-        return tuple(map(self._named, self.body.new, self.names[self.body.first :]))
+    def nodes(self, number: int) -> tuple[NewNode, ...]:
+        """Return what the site of this number gets: new nodes, and last what its root becomes (without an output)."""
+        names = self.names[number] if self.names else ()
+        outputs = (*names[self.body.first :], "")
+        return tuple(_named(node, names, output) for node, output in zip(self.body.nodes, outputs, strict=True))
 
-    @property
-    def replacement(self) -> NewNode:
-        """What the replaced node becomes; its output and name stay."""
-        return self._named(self.body.last, "")
 
-    def _named(self, node: BodyNode, output: str) -> NewNode:
-        inputs = None if node.inputs is None else tuple(self.names[position] for position in node.inputs)
-        return NewNode(node.op, inputs, output, node.attributes, node.makes)
+def _named(node: BodyNode, names: Sequence[str], output: str) -> NewNode:
+    inputs = None if node.inputs is None else tuple(names[position] for position in node.inputs)
+    return NewNode(node.op, inputs, output, node.attributes, node.makes)
 
 
 @dataclass(frozen=True)
@@ -179,26 +177,30 @@ def apply(view: View, plan: Plan) -> None:
 
 
 def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant]) -> None:
-    graph = scope.graph
-    nodes, count = scope.nodes, len(scope.nodes)
-    order = [2 * index for index in range(count)]
+    graph, nodes = scope.graph, scope.nodes
+    places: list[int] = []
     for constant in constants:
         if constant.before is None and isinstance(graph, GraphProto):
             graph.initializer.append(numpy_helper.from_array(constant.value, constant.name))
         else:
             _add_constant_node(graph, constant)
-            order.append(2 * (constant.before or 0) - 1)
+            places.append(2 * (constant.before or 0) - 1)
     for edit in edits:
-        if new := edit.body.new:
+        if count := len(edit.body.new):
             _write(graph, edit)
-            order.extend([2 * edit.roots[0] - 1] * len(new))
+            places.extend([2 * root - 1 for root in edit.roots for _ in range(count)])
             _declare_types(scope, edit)
-        _replace([nodes[root] for root in edit.roots], edit)
+        _replace(nodes, edit)
+    if places or any(edit.removed or edit.dead_constants or edit.restored for edit in edits):
+        _tidy(scope, edits, [*range(0, 2 * len(nodes), 2), *places])
+
+
+def _tidy(scope: Scope, edits: list[Edit], order: list[int]) -> None:
+    """Remove, put back and sort; `order` is where each node, those appended included, is to stand."""
     _remove(scope, edits, order)
     if any(edit.restored for edit in edits):
-        order = _restore(graph, edits, order)
-    if len(order) > count or GONE in order:
-        _arrange(graph, order, kept=sum(position < GONE for position in order))
+        order = _restore(scope.graph, edits, order)
+    _arrange(scope.graph, order, kept=sum(position < GONE for position in order))
 
 
 GONE = 2**62
@@ -253,36 +255,47 @@ def _arrange(graph: GraphProto | FunctionProto, order: list[int], kept: int) -> 
 
 def _write(graph: GraphProto | FunctionProto, edit: Edit) -> None:
     """Append the new nodes. Setting field by field, string by string, is what protobuf does fastest."""
-    names, nodes, body = edit.names, graph.node, edit.body
-    for (op, inputs, attributes, _, _), pattern, name in zip(
-        body.new, body.patterns, names[body.first :], strict=False
-    ):
-        node = nodes.add()
-        if attributes:
-            node.MergeFrom(pattern)
-        else:
-            node.op_type = op
-        node.name = name
-        node.output.append(name)
-        operands = node.input
-        for position in inputs or ():
-            operands.append(names[position])
-
-
-def _replace(nodes: Iterable[NodeProto], edit: Edit) -> None:
-    inputs, pattern, provenance = edit.body.last.inputs, edit.body.patterns[-1], edit.provenance
-    for node in nodes:
-        if inputs is not None:
+    add, body = graph.node.add, edit.body
+    steps = [
+        (node.op, pattern if node.attributes else None, body.first + number, node.inputs or ())
+        for number, (node, pattern) in enumerate(zip(body.new, body.patterns, strict=False))
+    ]
+    for names in edit.names:
+        for op, pattern, output, inputs in steps:
+            node, name = add(), names[output]
+            if pattern is None:
+                node.op_type = op
+            else:
+                node.MergeFrom(pattern)
+            node.name = name
+            node.output.append(name)
             operands = node.input
+            for position in inputs:
+                operands.append(names[position])
+
+
+def _replace(nodes: Sequence[NodeProto], edit: Edit) -> None:
+    """Make each root what the last node of the body is."""
+    inputs, text = edit.body.last.inputs, edit.provenance
+    pattern, recorded = edit.body.patterns[-1], NodeProto()
+    recorded.CopyFrom(pattern)
+    if text:
+        recorded.metadata_props.add(key=KEY, value=text)
+    for number, root in enumerate(edit.roots):
+        node = nodes[root]
+        if inputs is not None:
+            operands, names = node.input, edit.names[number]
             del operands[:]
             for position in inputs:
-                operands.append(edit.names[position])
+                operands.append(names[position])
             if edit.body.from_elsewhere:
                 node.ClearField("domain")
         node.ClearField("attribute")
-        node.MergeFrom(pattern)
-        if provenance is not None and (provenance or node.metadata_props):
-            _set_provenance(node, provenance)
+        if text is None or not node.metadata_props:
+            node.MergeFrom(recorded)
+        else:
+            node.MergeFrom(pattern)
+            _set_provenance(node, text)
 
 
 def _pattern(node: BodyNode) -> NodeProto:
@@ -298,16 +311,12 @@ def _pattern(node: BodyNode) -> NodeProto:
 
 
 def _set_provenance(node: NodeProto, text: str) -> None:
-    stated = [entry for entry in entries if entry.key == KEY] if (entries := node.metadata_props) else ()
-    for entry in stated:
-        if text:
-            entry.value = text
-        else:
-            entries.remove(entry)
-    if text and not stated:
-        entry = entries.add()
-        entry.key = KEY
-        entry.value = text
+    """Replace a node's record, or take it away."""
+    entries = node.metadata_props
+    for entry in [entry for entry in entries if entry.key == KEY]:
+        entries.remove(entry)
+    if text:
+        entries.add(key=KEY, value=text)
 
 
 def _add_constant_node(graph: GraphProto | FunctionProto, constant: NewConstant) -> None:
@@ -321,19 +330,21 @@ def _add_constant_node(graph: GraphProto | FunctionProto, constant: NewConstant)
 
 def _declare_types(scope: Scope, edit: Edit) -> None:
     """Give new values the type that the model states for the site's output, where it states one."""
-    output = scope.nodes[edit.roots[0]].output[0]
-    declared = scope.declared.get(output) or edit.declared
-    if declared is None:
-        return
-    for new in edit.new:
-        entry = scope.graph.value_info.add(name=new.output)
-        entry.type.CopyFrom(declared)
-        if new.makes == "truth":
-            entry.type.tensor_type.elem_type = TensorProto.BOOL
-        elif new.makes == "float":
-            entry.type.tensor_type.elem_type = TensorProto.FLOAT
-        elif new.makes == "parameter":
-            entry.type.tensor_type.ClearField("shape")
+    for number, root in enumerate(edit.roots):
+        declared = scope.declared.get(scope.nodes[root].output[0]) or edit.declared
+        if declared is not None:
+            for new in edit.nodes(number)[:-1]:
+                _declare(scope.graph.value_info.add(name=new.output).type, declared, new.makes)
+
+
+def _declare(new: TypeProto, declared: TypeProto, makes: Makes) -> None:
+    new.CopyFrom(declared)
+    if makes == "truth":
+        new.tensor_type.elem_type = TensorProto.BOOL
+    elif makes == "float":
+        new.tensor_type.elem_type = TensorProto.FLOAT
+    elif makes == "parameter":
+        new.tensor_type.ClearField("shape")
 
 
 def _keep(messages: Any, kept: list[bool]) -> None:

@@ -40,7 +40,12 @@ _TEXT_SUFFIXES = {".onnxtxt", ".onnxtext", ".textproto", ".prototxt", ".pbtxt", 
 
 
 def load(path: Path) -> ModelProto:
-    """Return the model at `path` with its external data left in its files.
+    """Return the model at `path` with its external data left in its files; see `read`."""
+    return read(path)[0]
+
+
+def read(path: Path) -> tuple[ModelProto, bytes]:
+    """Return the model at `path`, with its external data left in its files, and the content of the file.
 
     The format follows the suffix: protobuf; .onnxtxt, .textproto, .prototxt, .pbtxt: protobuf's text format, or ONNX's
     own where the text starts with "<"; .json. Every external file that the model names
@@ -54,7 +59,7 @@ def load(path: Path) -> ModelProto:
         raise ModelError(f"{path}: holds no ONNX graph; is it an ONNX model?")
     if _EXTERNAL_KEY in content:
         check_external(model, path.parent, path)
-    return model
+    return model, content
 
 
 def is_text(path: Path) -> bool:

@@ -22,7 +22,7 @@ class Names:
     def fresh_all(self, stem: str, endings: Iterable[str]) -> list[str]:
         """Return one fresh name, `stem + ending` where that is free, for each ending."""
         if self._taken is None:
-            self._taken = set(self._view.names)
+            self._taken = self._view.names()
         taken, found = self._taken, []
         for ending in endings:
             name = stem + ending

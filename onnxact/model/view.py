@@ -6,9 +6,10 @@ ModelProto  ->  View(scopes=[main graph, subgraphs at any depth, local functions
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from numpy.typing import NDArray
@@ -30,10 +31,14 @@ from onnxact.model.types import PENDING
 
 
 class View:
-    """A model and its scopes. `folder` is where its external data lies, None for a model that has no place."""
+    """A model and its scopes. `folder` is where its external data lies, None for a model that has no place.
 
-    def __init__(self, model: ModelProto, folder: Path | None = None) -> None:
+    `recorded`: whether any node may bear provenance. That a field of 50,000 nodes is empty takes long to read.
+    """
+
+    def __init__(self, model: ModelProto, folder: Path | None = None, *, recorded: bool = True) -> None:
         self.model = model
+        self.recorded = recorded
         self.folder = folder
         self.scopes: list[Scope] = []
         self._paths: Counter[str] = Counter()
@@ -54,16 +59,14 @@ class View:
         path = self._unique(path)
         scope = Scope(self, graph, path, parent, frozen)
         self.scopes.append(scope)
-        add = scope.op_types.append
-        for index, node in enumerate(scope.nodes):
-            op, domain = node.op_type, node.domain
-            if domain and plain(domain):
-                op = f"{domain}::{op}"
-            add(op)
-            if may_hold_bodies(op):
-                for name, subgraph in subgraphs(node):
-                    inner = f"{path}/{node.name or f'{node.op_type}#{index}'}.{name}"
-                    scope.children[index, name] = self._add(subgraph, inner, scope, frozen)
+        scope.op_types = _op_types(scope.nodes)
+        holding = {op for op in set(scope.op_types) if may_hold_bodies(op)}
+        if holding:
+            for index, op in enumerate(scope.op_types):
+                if op in holding:
+                    for name, subgraph in subgraphs(node := scope.nodes[index]):
+                        inner = f"{path}/{node.name or f'{node.op_type}#{index}'}.{name}"
+                        scope.children[index, name] = self._add(subgraph, inner, scope, frozen)
         return scope
 
     def _unique(self, path: str) -> str:
@@ -79,15 +82,13 @@ class View:
         """Scope path -> scope."""
         return {scope.path: scope for scope in self.scopes}
 
-    @cached_property
     def names(self) -> set[str]:
-        """Every name of a node, and of a value that is bound in any scope; what a valid model reads is bound."""
+        """Return every name of a node, and of a value that is bound in any scope; what a valid model reads is bound."""
         found: set[str] = set(self.names_in_training)
         for scope in self.scopes:
-            graph = scope.graph
-            for node in scope.nodes:
-                found.add(node.name)
-                found.update(node.output)
+            graph, nodes = scope.graph, scope.nodes
+            found.update([node.name for node in nodes])
+            found.update(_outputs(nodes))
             found.update(scope.inputs, scope._read_outside(), (value.name for value in graph.value_info))
             if isinstance(graph, GraphProto):
                 found.update(tensor.name for tensor in graph.initializer)
@@ -151,6 +152,24 @@ class View:
             for scope in View(inferred).scopes:
                 self._inferred[scope.path] = scope.declared
         return self._inferred.get(path, {})
+
+
+def _outputs(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """Yield every output of the nodes; most have one, which is fastest read by itself."""
+    for node in nodes:
+        if len(outputs := node.output) == 1:
+            yield outputs[0]
+        else:
+            yield from outputs
+
+
+def _op_types(nodes: Sequence[NodeProto]) -> list[str]:
+    """Return the op type of every node; with its domain, `com.microsoft::FusedConv`, unless that is ONNX's own."""
+    op_types = [intern(node.op_type) for node in nodes]
+    for index, domain in enumerate([node.domain for node in nodes]):
+        if domain and plain(domain):
+            op_types[index] = f"{domain}::{op_types[index]}"
+    return op_types
 
 
 def subgraphs(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:

@@ -103,7 +103,7 @@ def _is_local(scope: Scope, node: NodeProto) -> bool:
 def _site(scope: Scope, index: int, node: NodeProto, found: Expansion | None) -> Site:
     activation, parameters = (found.activation, found.parameters) if found else ("", {})
     kind = Kind(scope, activation, full_name(node), parameters, _dtype(scope, node, found))
-    return Site(kind, index, node.name, next(iter(node.input), ""), next(iter(node.output), ""))
+    return Site(kind, index)
 
 
 def full_name(node: NodeProto) -> str:

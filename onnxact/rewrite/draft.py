@@ -107,6 +107,14 @@ class Draft:
         return tuple(map(Change, self.sites, self.afters))
 
 
+class _Alike(NamedTuple):
+    """An edit that like sites share: its number, and its lists of roots and names, which grow."""
+
+    number: int
+    roots: list[int]
+    names: list[Sequence[str]]
+
+
 class Drafter:
     """Collects replacements and turns them into one plan. The view is only read."""
 
@@ -118,10 +126,9 @@ class Drafter:
         self.others: list[Site] = []
         self.skips: list[Skip] = []
         self._losing: list[tuple[int, Site]] = []
-        """The edits, by number, that read something else than before and leave no record of what."""
+        """Sites that read something else than before and leave no record of what, with the number of their edit."""
         self._obstacles: dict[After, str] = {}
-        self._shared: dict[After, list[int]] = {}
-        """The roots of the edit that like sites share."""
+        self._alike: dict[tuple[Body, str | None], _Alike] = {}
 
     def skip(self, site: Site, reason: str) -> None:
         """Leave a site alone."""
@@ -129,26 +136,32 @@ class Drafter:
 
     def write(self, site: Site, after: After, metadata: str | None = None) -> None:
         """Replace the site's nodes by those that compute what it becomes, or skip it where they cannot stand there."""
-        if (roots := self._shared.get(after)) is not None:
-            roots.append(site.root)
-            self.sites.append(site)
-            self.afters.append(after)
-            return
-        if after not in self._obstacles:
-            self._obstacles[after] = version_obstacle(site, after.expr)
-        if reason := self._obstacles[after]:
+        reason = self._obstacles.get(after)
+        if reason is None:
+            reason = self._obstacles[after] = version_obstacle(site, after.expr)
+        if reason:
             self.skip(site, reason)
             return
         body, names = self.emitter.emit(site, after)
-        roots = [site.root]
-        if not metadata and body.last.inputs is None:
-            self._shared[after] = roots
-        elif not metadata:
-            self._losing.append((len(self.edits), site))
-        edit = Edit(site.scope.path, roots, body, names, site.inner, (), metadata, bool(metadata))
+        alike = self._alike.get((body, metadata)) or self._begin(site, after, body, metadata)
+        alike.roots.append(site.root)
+        if names:
+            site = Site(site.kind, site.root, site.inner, names[body.first - 1])
+            alike.names.append(names)
+            if not metadata:
+                self._losing.append((alike.number, site))
+        self._keep(site, after)
+
+    def _begin(self, site: Site, after: After, body: Body, metadata: str | None) -> _Alike:
+        """Add an edit without sites: for this one and, where nothing in it is this one's own, for those like it."""
+        alike = _Alike(len(self.edits), [], [])
+        edit = Edit(site.scope.path, alike.roots, body, alike.names, site.inner, (), metadata, bool(metadata))
         if after.writing is not None and after.writing.declared:
             edit = edit._replace(declared=site.scope.view.inferred(site.scope.path).get(site.output))
-        self._add(site, after, edit)
+        elif not site.inner:
+            self._alike[body, metadata] = alike
+        self.edits.append(edit)
+        return alike
 
     def restore(self, site: Site, after: After, before: Provenance) -> None:
         """Replace the site's nodes by those that stood there before, and drop its provenance."""
@@ -157,16 +170,16 @@ class Drafter:
         root = BodyNode(op.op_type, tuple(range(len(names))), list(op.attribute), domain=schema.plain(op.domain))
         body, earlier = Body((root,), len(names)), provenance.text(op)
         self._losing.append((len(self.edits), site))
-        edit = Edit(site.scope.path, [site.root], body, names, site.inner, (), earlier)
+        edit = Edit(site.scope.path, [site.root], body, [names], site.inner, (), earlier)
         if tree is not None:
             inner = tuple(
                 Restored(_node_again(n, tree, site), at) for n, at in zip(tree.nodes, tree.positions, strict=False)
             )
             edit = edit._replace(restored=inner, root_position=tree.positions[-1])
-        self._add(site, after, edit)
-
-    def _add(self, site: Site, after: After, edit: Edit) -> None:
         self.edits.append(edit)
+        self._keep(site, after)
+
+    def _keep(self, site: Site, after: After) -> None:
         if after.activation:
             self.sites.append(site)
             self.afters.append(after)
@@ -185,7 +198,7 @@ class Drafter:
         gone: dict[str, set[int]] = {}
         for _, site in self._losing:
             gone.setdefault(site.scope.path, set()).update(site.nodes)
-        kept = {name for edit in self.edits for name in edit.names}
+        kept = {name for edit in self.edits for names in edit.names for name in names}
         kept.update(name for edit in self.edits for node, _ in edit.restored for name in node.input)
         seen: dict[str, set[str]] = {path: set() for path in gone}
         for number, site in self._losing:
@@ -193,7 +206,9 @@ class Drafter:
             names = dict.fromkeys(n for index in site.nodes for n in scope.nodes[index].input)
             dead = [name for name in names if name not in seen[path] and _unread(scope, name, gone[path], kept)]
             ends = tuple(_with_origins(scope, dead, gone[path], seen[path], kept))
-            self.edits[number] = self.edits[number]._replace(dead_constants=ends)
+            if ends:
+                edit = self.edits[number]
+                self.edits[number] = edit._replace(dead_constants=(*edit.dead_constants, *ends))
 
 
 def _unread(scope: Scope, name: str, nodes: set[int], kept: set[str]) -> bool:
@@ -236,7 +251,7 @@ class Recorder:
         node = site.scope.nodes[site.root]
         if site.inner or site.form != "op":
             return provenance.encode_tree(site.activation, form, node, _tree(site))
-        if not site.kind.unary or node.metadata_props:
+        if not site.kind.unary or node.metadata_props or (node.attribute and not site.kind.parameters):
             return provenance.encode(site.activation, form, node)
         key = (form, site.kind)
         if key not in self._texts:

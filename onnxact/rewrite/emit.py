@@ -8,6 +8,8 @@ initializer would have to be an input, a Constant node.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +82,7 @@ class Emitter:
         self._recipes: dict[After, _Recipe] = {}
 
     def emit(self, site: Site, after: After) -> tuple[Body, list[str]]:
-        """Return the body and the names of the edit that computes what the site becomes."""
+        """Return the body, and the names of what it reads (x last) and of what it makes; none where the inputs stay."""
         recipe = self._recipes.get(after)
         if recipe is None or (recipe.constants and not _fits(recipe, site, after)):
             recipe = self._recipes[after] = self._compiled(site, after)
@@ -106,7 +108,7 @@ class Emitter:
             for step, operands in zip(steps, named, strict=True)
         ]
         keeping = Body((nodes[0]._replace(inputs=None),), 0) if len(nodes) == 1 and named[0] == (X,) else None
-        endings = tuple(f"_{step.label}" for step in steps[:-1])
+        endings = _distinct(f"_{step.label}" for step in steps[:-1])
         elsewhere = after.around is not None and bool(schema.plain(site.scope.nodes[site.root].domain))
         return _Recipe(Body(tuple(nodes), len(place), elsewhere), names, endings, unit, keeping)
 
@@ -124,6 +126,16 @@ class Emitter:
         if isinstance(operand, Reference):
             return self.constants.reference(site, operand.attribute)
         return operand
+
+
+def _distinct(endings: Iterable[str]) -> tuple[str, ...]:
+    """Return the endings with what occurs again numbered, as `Names` would: _mul, _abs, _mul_2."""
+    found: list[str] = []
+    counts: Counter[str] = Counter()
+    for ending in endings:
+        counts[ending] += 1
+        found.append(f"{ending}_{counts[ending]}" if counts[ending] > 1 else ending)
+    return tuple(found)
 
 
 def _fits(recipe: _Recipe, site: Site, after: After) -> bool:

@@ -6,17 +6,18 @@ site: `x * Sigmoid(x)` is one swish, not a sigmoid with a product behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
-from onnx import NodeProto
+from onnx import AttributeProto
 
 from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
+from onnxact.model.schema import attributes
 from onnxact.model.scope import OUTSIDE, Scope
 from onnxact.model.types import Shape
 from onnxact.model.view import View
@@ -134,20 +135,18 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     single: list[Site] = []
     skips: list[Skip] = []
     refused: dict[int, str] = {}
-    nodes, elem_type, only_type, site_from = scope.nodes, scope.types.elem_type, scope.types.only_type, Site._make
-    for index, op in enumerate(scope.op_types):
-        candidates = by_root.get(op)
-        if candidates is None:
+    nodes, elem_type, only_type = scope.nodes, scope.types.elem_type, scope.types.only_type
+    has_attributes = {op: bool(attributes(op, scope.opset)) for op in by_root}
+    for index in [index for index, op in enumerate(scope.op_types) if op in by_root]:
+        op, node, key = scope.op_types[index], nodes[index], None
+        if not (outputs := node.output):
             continue
-        node, key = nodes[index], None
-        try:
-            inputs, output = node.input, node.output[0]
-        except IndexError:
-            continue
-        if len(inputs) == 1 and candidates[0].size == 1:
-            key = _likeness(op, node, only_type or elem_type(output))
+        candidates = by_root[op]
+        if candidates[0].size == 1 and len(node.input) == 1:
+            stated = _serialized(node.attribute) if has_attributes[op] else b""
+            key = (op, node.domain, only_type or elem_type(outputs[0]), stated)
             if (kind := kinds.get(key)) is not None:
-                single.append(site_from((kind, index, node.name, inputs[0], output, ())))
+                single.append(Site(kind, index))
                 continue
         site = _first_site(scope, candidates, index, given, skips, refused)
         if site is None:
@@ -159,11 +158,11 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     return Found(_disjoint(trees, single), skips, {(scope.path, index): why for index, why in refused.items()})
 
 
-def _likeness(op: str, node: NodeProto, elem_type: int) -> Any:
-    """Return what nodes with x as their only input have in common where they are of one kind."""
-    attributes = node.attribute
-    stated = b"".join([attribute.SerializeToString() for attribute in attributes]) if attributes else b""
-    return op, node.domain, elem_type, stated
+def _serialized(stated: Sequence[AttributeProto]) -> bytes:
+    """Return attributes as bytes: beside op and type, what nodes with x as their only input differ in."""
+    if len(stated) == 1:
+        return stated[0].SerializeToString()
+    return b"".join([attribute.SerializeToString() for attribute in stated])
 
 
 @cache
@@ -248,10 +247,9 @@ def site_of(
     misfit = "" if recorded else _misfit(scope, match, pattern)
     if misfit:
         return None, Refusal(misfit)
-    node = scope.nodes[index]
-    output = node.output[0]
-    kind = Kind(scope, pattern.activation.name, pattern.name, solved.parameters, scope.dtype(output))
-    return Site(kind, index, node.name, match.x, output, tuple(sorted(match.nodes - {index}))), Refusal()
+    dtype = scope.dtype(scope.nodes[index].output[0])
+    kind = Kind(scope, pattern.activation.name, pattern.name, solved.parameters, dtype)
+    return Site(kind, index, tuple(sorted(match.nodes - {index})), match.x), Refusal()
 
 
 def read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:

@@ -49,6 +49,8 @@ def records(scope: Scope) -> Iterator[Record]:
 
 def recorded_sites(view: View) -> dict[tuple[str, int], Site]:
     """Return (scope path, node index) -> the decomposed activation that the node belongs to."""
+    if not view.recorded:
+        return {}
     return {
         (scope.path, index): record.site
         for scope in view.scopes
@@ -144,9 +146,7 @@ def _taken_apart(scope: Scope, index: int, before: Provenance) -> tuple[Site | N
         )
         nodes = outer.nodes.union(inner.nodes, first.nodes if first else ())
         if first is not None and not read_elsewhere(scope, index, nodes | {index}):
-            root = scope.nodes[index]
-            site = Site(inner.kind, index, root.name, inner.input, root.output[0], tuple(sorted(nodes - {index})))
-            return site, ""
+            return Site(inner.kind, index, tuple(sorted(nodes - {index})), inner.input), ""
     return None, "its nodes do not compute what the fused node did any more"
 
 
@@ -157,7 +157,7 @@ def _activated(scope: Scope, found: Expansion, before: Provenance, index: int) -
     node = scope.nodes[index]
     if not found.activation:
         kind = Kind(scope, "", before.form, {}, scope.dtype(node.output[0]))
-        yield Site(kind, index, node.name, node.output[0], node.output[0])
+        yield Site(kind, index, x=node.output[0])
         return
     activation, form = find_activation(found.activation), form_of(before)
     pattern = Pattern(activation, before.form, form, node.op_type, 2)

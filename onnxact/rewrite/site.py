@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,14 +57,31 @@ class Kind:
 
 
 class Site(NamedTuple):
-    """One activation in a model. `root` is the index of the node that makes its output, `inner` those of the others."""
+    """One activation in a model. `root` is the index of the node that makes its output, `inner` those of the others.
+
+    `x`: the name of the value that enters; empty where it is the first input of the root, which then tells it. A model
+    has many sites and few are ever asked for their names, which the nodes keep through every edit.
+    """
 
     kind: Kind
     root: int
-    node: str
-    input: str
-    output: str
     inner: tuple[int, ...] = ()
+    x: str = ""
+
+    @property
+    def node(self) -> str:
+        """The name of the root."""
+        return self.kind.scope.nodes[self.root].name
+
+    @property
+    def input(self) -> str:
+        """The value that enters; empty for a node without inputs."""
+        return self.x or _first(self.kind.scope.nodes[self.root].input)
+
+    @property
+    def output(self) -> str:
+        """The value that leaves; empty for a node without outputs."""
+        return _first(self.kind.scope.nodes[self.root].output)
 
     @property
     def nodes(self) -> tuple[int, ...]:
@@ -114,6 +131,10 @@ class Site(NamedTuple):
             "form": self.form,
             "params": {name: plain(value) for name, value in self.parameters.items()},
         }
+
+
+def _first(names: Sequence[str]) -> str:
+    return names[0] if names else ""
 
 
 def plain(value: Bound) -> Any:

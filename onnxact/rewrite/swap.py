@@ -134,7 +134,7 @@ def plan(
             continue
         if quantised and _is_quantised(site):
             after = swapper.to_be_calibrated(after)
-        drafter.write(site, after, "")
+        drafter.write(site, after, "" if view.recorded else None)
     drafter.skips.extend(found.like([wanted], selection))
     return drafter.finish()
 

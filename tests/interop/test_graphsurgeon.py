@@ -137,12 +137,12 @@ def test_readers_of_a_value_stay_its_readers() -> None:
 def test_new_values_are_declared_as_the_output_is() -> None:
     graph = imported("fan_out")
     result, _, draft = rewrite(graph, VERBS["decompose_where"])
-    edit = next(edit for edit in draft.plan.edits if edit.roots == [0])
+    new_nodes = next(edit.nodes(edit.roots.index(0))[:-1] for edit in draft.plan.edits if 0 in edit.roots)
     values = result.tensors()
-    for new in edit.new:
+    for new in new_nodes:
         assert values[new.output].shape == ["N", 4]
         assert values[new.output].dtype == (np.dtype(bool) if new.makes == "truth" else np.dtype(np.float32))
-    assert "truth" in {new.makes for new in edit.new}
+    assert "truth" in {new.makes for new in new_nodes}
 
 
 def test_values_made_from_slopes_alone_have_another_shape() -> None:

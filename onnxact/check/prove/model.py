@@ -66,7 +66,7 @@ def write(subject: Subject, forms: Mapping[str, Form]) -> ModelProto:
     drafter = Drafter(view)
     kind = Kind(view.main, subject.activation.name, "op", subject.bound, subject.dtype, unary=True)
     for index, (name, form) in enumerate(forms.items()):
-        site = Site(kind, index, f"node_{outputs[index]}", INPUT, outputs[index])
+        site = Site(kind, index)
         drafter.write(site, After(subject.activation.name, name, subject.bound, form.expr))
     apply(view, drafter.finish().plan)
     return model

@@ -62,7 +62,7 @@ def example(activation: Activation, values: Mapping[str, Any], opset: int | None
     name, form = next(iter(activation.forms.items()))
     kind = Kind(view.main, activation.name, "op", dict(values), "float32")
     drafter = Drafter(view)
-    drafter.write(Site(kind, 0, "act", "x", "y"), After(activation.name, name, kind.parameters, form.expr))
+    drafter.write(Site(kind, 0), After(activation.name, name, kind.parameters, form.expr))
     apply(view, drafter.finish().plan)
     return model
 
