@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from onnxact import ProofInterrupted, prove
+from onnxact.activation.catalog import Form
+from onnxact.activation.expr import TRUE, x
+from onnxact.activation.primitives import Max
 from onnxact.check.prove import place, running
 from onnxact.check.prove.engine import HostEngine
+from tests.prove.engines import with_forms
 
 
 def _stop(_what: str, _done: float) -> None:
@@ -27,23 +31,29 @@ def test_ctrl_c_leaves_with_what_was_covered_and_is_no_proof() -> None:
     assert "proven" not in found.summary()
 
 
-def test_an_interrupt_after_the_last_input_is_no_proof_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def _interrupt_after_the_last_input(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*arguments: Any) -> None:
         for thread in arguments[0]:
             thread.join()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(running, "_wait", late)
+
+
+def test_an_interrupt_after_the_last_input_is_no_proof_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    _interrupt_after_the_last_input(monkeypatch)
     with pytest.raises(ProofInterrupted) as caught:
         prove("relu", "max", dtype="float16")
     assert caught.value.proof.inputs == 65536
     assert caught.value.proof.outcome == "interrupted"
 
 
-def test_a_counterexample_stays_one_when_the_rest_was_not_tried() -> None:
+def test_a_counterexample_stays_one_when_the_rest_was_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    _interrupt_after_the_last_input(monkeypatch)
+    with_forms(monkeypatch, "relu", {"wrong": Form(Max(x, 1), exact=TRUE)})
     with pytest.raises(ProofInterrupted) as caught:
-        prove("relu", "clip", dtype="float16", progress=_stop, sample=True)
-    assert caught.value.proof.outcome in ("refuted", "interrupted")
+        prove("relu", "wrong", dtype="float16")
+    assert caught.value.proof.outcome == "refuted"
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
