@@ -23,6 +23,10 @@ OUTSIDE = -1
 """Stands for a reader that is no node of the scope: a graph output, an annotation, a training graph."""
 
 
+_SMALL = 1 << 10
+"""Elements of the largest constant that is kept once it has been read."""
+
+
 class Scope:
     """One list of nodes with the names visible in it: the main graph, a subgraph, or a local function."""
 
@@ -37,6 +41,7 @@ class Scope:
         """Why nothing may be edited here; empty where it may."""
         self.nodes: list[NodeProto] = list(graph.node)
         self.types = Types(self)
+        self._constants: dict[str, NDArray[Any] | None] = {}
         self.children: dict[tuple[int, str], Scope] = {}
         self.op_types: list[str] = []
         """The op type of every node; with its domain, `com.microsoft::FusedConv`, unless that is ONNX's own."""
@@ -163,7 +168,18 @@ class Scope:
         return scope
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        """Return the value of an initializer or Constant node, or None where it is not fixed or not readable."""
+        """Return the value of an initializer or Constant node, or None where it is not fixed or not readable.
+
+        Small ones are kept: every pattern that is looked for asks for them.
+        """
+        if name in self._constants:
+            return self._constants[name]
+        value = self._constant(name)
+        if value is None or value.size <= _SMALL:
+            self._constants[name] = value
+        return value
+
+    def _constant(self, name: str) -> NDArray[Any] | None:
         scope = self.owner(name)
         casts: list[str | None] = []
         passed: set[str] = set()

@@ -11,17 +11,17 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
-from onnx import AttributeProto
+from onnx import AttributeProto, NodeProto
 
 from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
-from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
+from onnxact.activation.expr import Call, Expr, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
 from onnxact.model.schema import attributes
 from onnxact.model.scope import OUTSIDE, Scope
 from onnxact.model.types import Shape
 from onnxact.model.view import View
-from onnxact.rewrite.match import Match, factors_of, matches
+from onnxact.rewrite.match import Match, factors_of, matches, operand_makers
 from onnxact.rewrite.select import Selection
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
 from onnxact.rewrite.solve import solve
@@ -148,6 +148,8 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
             if (kind := kinds.get(key)) is not None:
                 single.append(Site(kind, index))
                 continue
+        made_by = _made_by(scope, node)
+        candidates = tuple(p for p in candidates if _could_be(p.form.expr, made_by))
         site = _first_site(scope, candidates, index, given, skips, refused)
         if site is None:
             continue
@@ -156,6 +158,18 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
             kinds[key] = site.kind
         (trees if site.inner else single).append(site)
     return Found(_disjoint(trees, single), skips, {(scope.path, index): why for index, why in refused.items()})
+
+
+def _made_by(scope: Scope, node: NodeProto) -> frozenset[str]:
+    """Return the ops of the nodes of this scope that make the node's inputs."""
+    makers = (scope.producers.get(name) for name in node.input)
+    return frozenset(scope.op_types[maker] for maker in makers if maker is not None)
+
+
+@cache
+def _could_be(expr: Expr, made_by: frozenset[str]) -> bool:
+    """Tell whether these ops could make the operands of a term: most nodes are told apart here, before any matching."""
+    return all(made_by & makers for makers in operand_makers(expr))
 
 
 def _serialized(stated: Sequence[AttributeProto]) -> bytes:

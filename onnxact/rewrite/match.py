@@ -10,6 +10,7 @@ Constants are collected on the way and compared afterwards, by their bits in the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from onnxact.rewrite.site import Bound, Dynamic, Reference, Tensor
 _BROADCASTS_BY_ATTRIBUTE = 7
 """Below this opset binary ops broadcast by attribute, and trees of them are not looked at."""
 _BINARY = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Where"}
+_PRODUCTS = frozenset({"Mul", "Div"})
 _UNBOUNDED = float(np.finfo(np.float32).max)
 
 
@@ -45,6 +47,26 @@ def matches(scope: Scope, pattern: Expr, root: int) -> Iterator[Match]:
     yield from _node(scope, pattern, root, Match(), frozenset())
 
 
+@cache
+def operand_makers(expr: Expr) -> tuple[frozenset[str], ...]:
+    """Return, for each operand of the term that takes a node, the ops one of which makes an input of the term's node.
+
+    A factor of a product may stand further up, behind other factors: then a Mul or Div makes an input.
+    """
+    if not isinstance(expr, Call):
+        return ()
+    factors = [factor.term for factor in _factors(expr)]
+    behind = _PRODUCTS if len(factors) > 2 else frozenset()
+    operands = factors if len(factors) > 2 else expr.args
+    return tuple(_makers(arg) | behind for arg in operands if isinstance(arg, Call) and varies(arg))
+
+
+def _makers(expr: Call) -> frozenset[str]:
+    """Return the ops that can be last in computing a term."""
+    others = frozenset(option.expr.op for option in alternatives(expr) if isinstance(option.expr, Call))
+    return others | (_PRODUCTS if expr.op in _PRODUCTS else {expr.op})
+
+
 def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[str]) -> Iterator[Match]:
     """Yield the ways in which the value `name` is `expr`, extending `found`."""
     if isinstance(expr, Variable):
@@ -61,7 +83,7 @@ def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[
     yield from _node(scope, expr, index, found, closed)
     if expr.op in closed:
         return
-    op = scope.nodes[index].op_type
+    op = scope.op_types[index]
     for option in alternatives(expr):
         if isinstance(option.expr, Call) and option.expr.op == op:
             yield from _node(scope, option.expr, index, found, closed | {expr.op})
@@ -92,14 +114,15 @@ def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[
     if scope.opset < _BROADCASTS_BY_ATTRIBUTE and expr.op in _BINARY:
         return
     node = scope.nodes[index]
-    if expr.op in ("Mul", "Div") and node.op_type in ("Mul", "Div") and not node.domain:
-        factors = list(_factors(expr))
+    op = scope.op_types[index]
+    if expr.op in _PRODUCTS and op in _PRODUCTS:
+        factors = _factors(expr)
         if len(factors) > 2:
             for graph_factors in _graph_factors(scope, index, len(factors)):
                 grown = found._replace(nodes=found.nodes | graph_factors.nodes)
                 yield from _assign(scope, factors, graph_factors.factors, grown, closed)
             return
-    if node.op_type != expr.op or schema.plain(node.domain) or len(node.output) != 1:
+    if op != expr.op or len(node.output) != 1:
         return
     operands = _operands(scope, expr, node)
     if operands is None:
@@ -157,7 +180,7 @@ def _equal(bound: Any, literal: float | str) -> bool:
 def _operands(scope: Scope, expr: Call, node: NodeProto) -> list[Any] | None:
     """Return what stands at each operand of the op: the name of an input, or the value of an attribute."""
     defaults = schema.attributes(expr.op, scope.opset)
-    stated = {attribute.name: attribute for attribute in node.attribute}
+    stated = {attribute.name: attribute for attribute in node.attribute} if defaults else {}
     inputs = iter(node.input)
     operands: list[Any] = []
     wide = expr.op == "Clip" and bool(node.output) and scope.dtype(node.output[0]) == "float64"
@@ -211,18 +234,15 @@ class _Product(NamedTuple):
     nodes: frozenset[int]
 
 
-def _factors(expr: Expr) -> Iterator[_Factor]:
-    """Yield the factors of a product; division by a constant is a factor that divides."""
-    if not varies(expr):
-        yield _Factor(expr, False)
-    elif isinstance(expr, Call) and expr.op == "Mul":
-        for arg in expr.args:
-            yield from _factors(arg)
-    elif isinstance(expr, Call) and expr.op == "Div" and not varies(expr.args[1]):
-        yield from _factors(expr.args[0])
-        yield _Factor(expr.args[1], True)
-    else:
-        yield _Factor(expr, False)
+@cache
+def _factors(expr: Expr) -> tuple[_Factor, ...]:
+    """Return the factors of a product; division by a constant is a factor that divides."""
+    if isinstance(expr, Call) and varies(expr):
+        if expr.op == "Mul":
+            return tuple(factor for arg in expr.args for factor in _factors(arg))
+        if expr.op == "Div" and not varies(expr.args[1]):
+            return (*_factors(expr.args[0]), _Factor(expr.args[1], True))
+    return (_Factor(expr, False),)
 
 
 def factors_of(expr: Expr) -> frozenset[_Factor]:
@@ -232,12 +252,12 @@ def factors_of(expr: Expr) -> frozenset[_Factor]:
 
 def _graph_factors(scope: Scope, index: int, count: int) -> Iterator[_Product]:
     """Yield the ways to read the node at `index` as a product of exactly `count` values."""
-    node = scope.nodes[index]
-    if node.op_type not in ("Mul", "Div") or schema.plain(node.domain) or len(node.input) != 2 or count < 2:
+    op, inputs = scope.op_types[index], scope.nodes[index].input
+    if op not in _PRODUCTS or len(inputs) != 2 or count < 2:
         return
-    left, right = node.input
+    left, right = inputs
     here = frozenset({index})
-    divides = node.op_type == "Div"
+    divides = op == "Div"
     if divides and scope.constant(right) is None:
         return
     for first in range(1, count):
@@ -257,7 +277,7 @@ def _split(scope: Scope, name: str, count: int) -> Iterator[_Product]:
 
 
 def _assign(
-    scope: Scope, pattern: list[_Factor], graph: tuple[_Factor, ...], found: Match, closed: frozenset[str]
+    scope: Scope, pattern: tuple[_Factor, ...], graph: tuple[_Factor, ...], found: Match, closed: frozenset[str]
 ) -> Iterator[Match]:
     if not pattern:
         yield found
