@@ -30,7 +30,7 @@ LEVELS = {name: level for level, name in enumerate(LAYERS)} | {
     "__main__": 10,
 }
 OPTIONAL = ("onnxruntime", "torch", "onnx_graphsurgeon", "onnx_ir", "onnxscript", "safetensors", "matplotlib")
-COMMANDS = ("inspect", "swap-relu", "swap", "decompose", "fuse", "check", "prove", "forms", "export", "targets")
+COMMANDS = ("inspect", "swap-relu", "swap", "decompose", "fuse", "check", "prove", "forms", "export", "targets", "plot")
 PUBLIC = {
     "Exported", "Inspection", "Result", "Verdict", "NotEquivalent", "Proof", "ProofInterrupted", "__version__",
     "assert_equivalent", "check", "decompose", "export", "fuse", "inspect", "prove", "swap", "swap_relu",

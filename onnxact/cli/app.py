@@ -19,6 +19,7 @@ import typer
 
 from onnxact.cli import export as exporting
 from onnxact.cli import options as opt
+from onnxact.cli import plot as plotting
 from onnxact.cli import prove as proving
 from onnxact.cli import targeting
 from onnxact.cli.command import PlainCommand, PlainGroup
@@ -320,6 +321,20 @@ def forms(
     from onnxact.cli.run import list_forms
 
     list_forms(activation, as_json=json)
+
+
+@app.command(cls=PlainCommand)
+def plot(
+    activation: plotting.Activation,
+    form: plotting.FormNames = None,
+    param: opt.Param = None,
+    dtype: plotting.Dtype = "float32",
+    span: plotting.Range = "-4:4",
+    output: plotting.Output = None,
+    force: plotting.Force = False,
+) -> None:
+    """Draw an activation, and how far the result of each form is from it."""
+    plotting.plot(activation, form, param, (dtype, span), output, force=force)
 
 
 @app.command(cls=PlainCommand)
