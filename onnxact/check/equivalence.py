@@ -19,6 +19,9 @@ from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Held, Pair, PairEvidence, open_primary, run_pair
 from onnxact.check.providers import Resolved, resolve_providers, runtime_options
+from onnxact.check.runners.backend import Backend
+from onnxact.check.runners.judging import BackendJob, judge_on_backend
+from onnxact.check.runners.known import ONNXRUNTIME, find_backend
 from onnxact.check.session import RunFailure, Session
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Judged, SiteJob, judge_sites
 from onnxact.check.subject import Source, Subject, open_subject, same_source
@@ -38,6 +41,7 @@ def check(
     *,
     sites: Sequence[SiteProbe] = (),
     providers: Sequence[str] | None = None,
+    backend: str | None = None,
     inputs: Given | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     val_range: ValRange | None = None,
@@ -62,6 +66,10 @@ def check(
     or was not compared, makes it "inconclusive"; whatever differs, "different". Where outputs differ, and unless
     `diagnose` is off, the first value that does is looked for, and likely causes are tried.
 
+    `backend` names another runtime (see runners), or is the path of a program that is one: `after` runs there, and
+    `before` on ONNX Runtime's CPU provider, optimisation off, says what is right. A backend that refuses `after` makes
+    it "different". Each site is tried on the backend on its own, too.
+
     Outputs agree by compare's rule; `rtol` or `atol`, numbers or by output name ("" for all others), put NumPy's rule
     in its place (the one not given is 0). `exact` asks for equal values in the runs on the CPU with optimisation off.
     `sites` are looked up in `before`. `inputs` replace made-up ones by name; several sets may be given, as load_inputs
@@ -76,8 +84,9 @@ def check(
     MissingPackageError.
     """
     _demand_sense(before, after, seeds, memory_budget)
+    chosen = _backend(backend, providers)
     options = runtime_options(provider_options, session_options, tf32=tf32)
-    resolved = resolve_providers(providers, options)
+    resolved = resolve_providers(["cpu"] if chosen else providers, options)
     pair = [open_subject(source, folder=folder, options=options) for source in (before, after)]
     allowed = tolerance(rtol, atol)
     demand_outputs(allowed, (value.name for value in pair[0].model.graph.output))
@@ -89,7 +98,7 @@ def check(
         pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range, save_to=save_inputs
     )
     report = progress or (lambda _what, _done: None)
-    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, exact, memory_budget, diagnose, report)
+    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, exact, memory_budget, diagnose, report, chosen)
     try:
         return _judged(job, resolved, may_drop=providers is None)
     except NoInputError as error:
@@ -112,11 +121,21 @@ class _Job:
     memory_budget: int
     diagnose: bool
     progress: Progress
+    backend: Backend | None = None
 
     @property
     def options(self) -> RuntimeOptions:
         """How ONNX Runtime is set up, for both models."""
         return self.before.options
+
+
+def _backend(name: str | None, providers: Sequence[str] | None) -> Backend | None:
+    """The runtime that `after` runs on, None for ONNX Runtime itself."""
+    if name is None or name == ONNXRUNTIME:
+        return None
+    if providers is not None:
+        raise UsageError(f"providers are ONNX Runtime's; give them, or the backend {name}")
+    return find_backend(name)
 
 
 def _demand_sense(before: Source, after: Source, seeds: Sequence[int], memory_budget: int) -> None:
@@ -139,6 +158,9 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
     job = replace(job, sites=tuple(item.site for item in judged.evidence))
     feeds = feeding.feeds + judged.feeds
     save_feeds(job.recipe, feeds)
+    if job.backend is not None:
+        known = (*feeding.assumed, *_notes(job))
+        return judge_on_backend(BackendJob(_pair(job, feeds, "cpu"), job.backend, judged, known, held, job.progress))
     parts: dict[str, PairEvidence] = {}
     notes = [*resolved.notes, *feeding.assumed, *_notes(job)]
     for position, name in enumerate(resolved.names):
@@ -204,13 +226,18 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
 
 def _on_provider(job: _Job, feeds: tuple[Feed, ...], name: str, held: Held, may_drop: bool) -> PairEvidence | str:
     """The evidence, or why there is none on a provider that nobody asked for by name."""
-    pair = Pair(job.before, job.after, name, feeds, job.tolerance, job.exact, job.sites, job.memory_budget)
     try:
-        return run_pair(pair, held, lambda done: job.progress(f"running on {name}", 0.2 + 0.8 * done))
+        return run_pair(
+            _pair(job, feeds, name), held, lambda done: job.progress(f"running on {name}", 0.2 + 0.8 * done)
+        )
     except ProviderError as error:
         if may_drop:
             return str(error)
         raise
+
+
+def _pair(job: _Job, feeds: tuple[Feed, ...], provider: str) -> Pair:
+    return Pair(job.before, job.after, provider, feeds, job.tolerance, job.exact, job.sites, job.memory_budget)
 
 
 def _notes(job: _Job) -> tuple[str, ...]:
