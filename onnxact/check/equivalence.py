@@ -41,7 +41,7 @@ def check(
     *,
     sites: Sequence[SiteProbe] = (),
     providers: Sequence[str] | None = None,
-    backend: str | None = None,
+    backend: str | Backend | None = None,
     inputs: Given | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     val_range: ValRange | None = None,
@@ -66,9 +66,9 @@ def check(
     or was not compared, makes it "inconclusive"; whatever differs, "different". Where outputs differ, and unless
     `diagnose` is off, the first value that does is looked for, and likely causes are tried.
 
-    `backend` names another runtime (see runners), or is the path of a program that is one: `after` runs there, and
-    `before` on ONNX Runtime's CPU provider, optimisation off, says what is right. A backend that refuses `after` makes
-    it "different". Each site is tried on the backend on its own, too.
+    `backend` is another runtime, by name (see runners), a program that is one, by path, or a Backend: `after` runs
+    there, and `before` on ONNX Runtime's CPU provider, optimisation off, says what is right. A backend that refuses
+    `after` makes it "different". Each site is tried on the backend on its own, too.
 
     Outputs agree by compare's rule; `rtol` or `atol`, numbers or by output name ("" for all others), put NumPy's rule
     in its place (the one not given is 0). `exact` asks for equal values in the runs on the CPU with optimisation off.
@@ -129,13 +129,13 @@ class _Job:
         return self.before.options
 
 
-def _backend(name: str | None, providers: Sequence[str] | None) -> Backend | None:
+def _backend(given: str | Backend | None, providers: Sequence[str] | None) -> Backend | None:
     """The runtime that `after` runs on, None for ONNX Runtime itself."""
-    if name is None or name == ONNXRUNTIME:
+    if given is None or given == ONNXRUNTIME:
         return None
     if providers is not None:
-        raise UsageError(f"providers are ONNX Runtime's; give them, or the backend {name}")
-    return find_backend(name)
+        raise UsageError("providers are those of ONNX Runtime; give providers or a backend, not both")
+    return given if isinstance(given, Backend) else find_backend(given)
 
 
 def _demand_sense(before: Source, after: Source, seeds: Sequence[int], memory_budget: int) -> None:

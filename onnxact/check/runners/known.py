@@ -42,6 +42,7 @@ BACKENDS: Mapping[str, Row] = {
     "openvino": Row("openvino", "openvino", "openvino"),
     "onnx2torch": Row("onnx2torch", "onnx2torch", "onnx2torch"),
     "jaxonnxruntime": Row("jaxonnxruntime", "jaxonnxruntime", "jaxonnxruntime"),
+    "wonnx": Row("wonnx", "wonnx", "wonnx"),
 }
 """By the names that a caller uses; beside them ONNX Runtime itself, which is no backend but the default."""
 

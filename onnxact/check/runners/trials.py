@@ -2,11 +2,11 @@
 
 before: x -> [Softplus] -> y        on ONNX Runtime        x: [-100, 100] in even steps, both sides of every kink
 after:  x -> [Relu, Log, ...] -> y  on the backend
-        apart by rtol |y| + 4 u max(1, |x|) + error of the form at most
+        apart by rtol |y| + 8 u max(1, |x|) + error of the form at most
 
-rtol is that of outputs (see compare). 4 u is for what forms lose to cancellation, Exp(x) - 1 near 0 for one, and for
-kernels that are not correctly rounded; it is what tract 0.23.9, OpenCV 5.0.0, OpenVINO 2026.4.1, onnx2torch 1.5.15,
-jaxonnxruntime 0.3.0 and onnxruntime-web 1.30.0 need in docs/runtimes.md. Beyond 100 nothing is asked: what a network
+rtol is that of outputs (see compare). 8 u is for what forms lose to cancellation, Exp(x) - 1 near 0 for one, and for
+kernels that are not rounded correctly: tract 0.23.9 has a Tanh that is 10 u from -1 at x = -100, so that 0.5 x (1 +
+Tanh) is 5 u |x| from 0; the other runtimes of docs/runtimes.md need less. Beyond 100 nothing is asked: what a network
 lets in there is seen in its outputs.
 """
 
@@ -41,7 +41,7 @@ FURTHEST = 100.0
 _STEPS = 4096
 _ELEMENTS = 1 << 15
 _LARGEST_CONSTANT = 1 << 12
-_ROUNDOFFS = 4.0
+_ROUNDOFFS = 8.0
 
 
 @dataclass(frozen=True)
