@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import ModelProto, version_converter
+from onnx import ModelProto
 
 import onnxact
 from onnxact.activation.catalog import ACTIVATIONS
@@ -27,13 +26,15 @@ from onnxact.check.session import RunFailure
 from onnxact.check.subject import Subject
 from onnxact.check.verdict import Verdict
 from tests.runtimes.cases import CASES, SHAPE, Case
+from tests.runtimes.networks import Network, networks
 from tests.runtimes.runtimes import RUNTIMES, Runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "docs" / "runtimes.json"
-NETWORK = ROOT / "models" / "digits_relu.onnx"
 Array = npt.NDArray[Any]
 Row = dict[str, Any]
+RANGE = (-100.0, 100.0)
+"""Of what enters a model."""
 
 
 def grid() -> Array:
@@ -44,7 +45,7 @@ def grid() -> Array:
 def measured(case: Case, runtime: Runtime, backend: Backend) -> Row:
     """One row of the exhibit."""
     before = case.model()
-    result = onnxact.decompose(before, target=runtime.target)
+    result = decomposed(before, runtime)
     row: Row = {
         "runtime": case.runtime,
         "activation": case.activation,
@@ -52,13 +53,50 @@ def measured(case: Case, runtime: Runtime, backend: Backend) -> Row:
         "opset": case.opset,
         "natively": outcome(case, before, backend),
         "form": forms(result),
+        "inexact": bool(onnxact.decompose(before, target=runtime.target).left),
     }
-    if not result.changed:
-        return {**row, "left": [skip.reason for skip in (*result.left, *result.skipped)]}
-    verdict = onnxact.check(before, result.proto, backend=backend, val_range=(-100.0, 100.0))
+    verdict = onnxact.check(before, result.proto, backend=backend, val_range=RANGE)
     row["decomposed"] = {**outcome(case, result.proto, backend), **judged(verdict)}
     row["network"] = in_network(case, runtime, backend)
     return row
+
+
+def decomposed(model: ModelProto, runtime: Runtime) -> onnxact.Result:
+    """The model, which is left as it is, as the target has it; with a form that only comes near where there is no other.
+
+    A copy of a model that the target runs as it stands is that model.
+    """
+    result = onnxact.decompose(model, target=runtime.target)
+    return onnxact.decompose(model, target=runtime.target, allow_inexact=True) if result.left else result
+
+
+def in_network(case: Case, runtime: Runtime, backend: Backend) -> Row:
+    """A network with the activation of the case, as it is and as the target has it.
+
+    It is the first one that the backend computes with its own ReLUs, written as the target has them, at this opset;
+    where it computes none, what it says of them.
+    """
+    lacking: dict[str, list[str]] = {}
+    for network in networks():
+        control = on_backend(network.at(case.opset), runtime, backend)[1]
+        if control.equivalent:
+            return row_of(network, on_backend(network.with_activation(case), runtime, backend))
+        lacking[network.name] = list(control.reasons)
+    return {"lacking": lacking}
+
+
+def on_backend(before: ModelProto, runtime: Runtime, backend: Backend) -> tuple[Verdict, Verdict, int]:
+    """The verdict on a network as it is, on the network as the target has it, and how many sites were rewritten."""
+    result, same = decomposed(before, runtime), ModelProto()
+    same.CopyFrom(before)
+    found = [onnxact.check(before, after, backend=backend, val_range=RANGE) for after in (same, result.proto)]
+    return found[0], found[1], len(result.sites)
+
+
+def row_of(network: Network, found: tuple[Verdict, Verdict, int]) -> Row:
+    """What was found of a network, as plain data."""
+    native, verdict, sites = found
+    return {"name": network.name, "sites": sites, "natively": judged(native), **judged(verdict)}
 
 
 def outcome(case: Case, model: ModelProto, backend: Backend) -> Row:
@@ -89,45 +127,6 @@ def judged(verdict: Verdict) -> Row:
     """The verdict with the largest difference of any output."""
     largest = max((item.max_abs for item in verdict.outputs), default=0.0)
     return {"verdict": verdict.outcome, "reasons": list(verdict.reasons), "largest": plain(largest)}
-
-
-def in_network(case: Case, runtime: Runtime, backend: Backend) -> Row:
-    """The trained network of models/ with the activation in place of its ReLUs, as it is and as the target has it."""
-    before = network(case)
-    result = onnxact.decompose(before, target=runtime.target, partial=True)
-    same = ModelProto()
-    same.CopyFrom(before)
-    plain_verdict = onnxact.check(before, same, backend=backend)
-    verdict = onnxact.check(before, result.proto, backend=backend)
-    return {"name": NETWORK.name, "sites": len(result.sites), "natively": judged(plain_verdict), **judged(verdict)}
-
-
-def network(case: Case) -> ModelProto:
-    """The network at the opset of the case, its input of a fixed shape, with the activation of the case."""
-    model = onnx.load(NETWORK)
-    value = model.graph.input[0].type.tensor_type.shape.dim[0]
-    value.Clear()
-    value.dim_value = 1
-    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
-    model = at_opset(model, case.opset)
-    if case.activation == "relu":
-        return model
-    found = onnxact.swap(model, "relu", case.activation, parameters=case.parameters).model
-    assert isinstance(found, ModelProto)
-    return found
-
-
-def at_opset(model: ModelProto, opset: int) -> ModelProto:
-    """The model at another opset. At 13 its ops mean what they mean at 18, but for Reshape's allowzero, which is 0."""
-    stated = next(item for item in model.opset_import if not item.domain)
-    if opset > stated.version:
-        return version_converter.convert_version(model, opset)
-    stated.version = opset
-    for node in model.graph.node:
-        if node.op_type == "Reshape":
-            node.ClearField("attribute")
-    onnx.checker.check_model(model)
-    return model
 
 
 def forms(result: onnxact.Result) -> str:
