@@ -68,7 +68,7 @@ def check(
 
     `backend` is another runtime, by name (see runners), a program that is one, by path, or a Backend: `after` runs
     there, and `before` on ONNX Runtime's CPU provider, optimisation off, says what is right. A backend that refuses
-    `after` makes it "different". Each site is tried on the backend on its own, too.
+    `after` makes it "different". Each site is tried on the backend on its own, too. Both may be one model then.
 
     Outputs agree by compare's rule; `rtol` or `atol`, numbers or by output name ("" for all others), put NumPy's rule
     in its place (the one not given is 0). `exact` asks for equal values in the runs on the CPU with optimisation off.
@@ -83,8 +83,8 @@ def check(
     ModelError (a file that is no model, and UnloadableError where ONNX Runtime does not load `before`);
     MissingPackageError.
     """
-    _demand_sense(before, after, seeds, memory_budget)
     chosen = _backend(backend, providers)
+    _demand_sense(None if chosen else (before, after), seeds, memory_budget)
     options = runtime_options(provider_options, session_options, tf32=tf32)
     resolved = resolve_providers(["cpu"] if chosen else providers, options)
     pair = [open_subject(source, folder=folder, options=options) for source in (before, after)]
@@ -138,8 +138,9 @@ def _backend(given: str | Backend | None, providers: Sequence[str] | None) -> Ba
     return given if isinstance(given, Backend) else find_backend(given)
 
 
-def _demand_sense(before: Source, after: Source, seeds: Sequence[int], memory_budget: int) -> None:
-    if same_source(before, after):
+def _demand_sense(pair: tuple[Source, Source] | None, seeds: Sequence[int], memory_budget: int) -> None:
+    """`pair`: two models on one runtime; one model on two runtimes can be compared."""
+    if pair is not None and same_source(*pair):
         raise UsageError("before and after are the same model: comparing it with itself says nothing")
     if not seeds or any(seed < 0 for seed in seeds):
         raise UsageError(f"seeds {list(seeds)}: give at least one, none negative")

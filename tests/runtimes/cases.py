@@ -50,7 +50,7 @@ _NO_SIGMOIDS = ("thresholded_relu", "selu", "hard_sigmoid", "hard_swish", "swish
 _REFUSED: Mapping[str, tuple[str, ...]] = {
     "onnx2torch": ("thresholded_relu", "swish", "mish", "gelu", "gelu_tanh"),
     "jaxonnxruntime": (
-        "relu", "clip", "prelu", "thresholded_relu", "elu", "celu", "softsign", "hard_sigmoid", "hard_swish", "swish",
+        "relu", "relu6", "clip", "prelu", "thresholded_relu", "elu", "celu", "softsign", "hard_sigmoid", "hard_swish", "swish",
         "mish", "gelu", "gelu_tanh",
     ),
     "ort-web-webgl": (*_NO_SIGMOIDS, "celu", "softplus", "softsign", "gelu_tanh"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, shape_inference, version_converter
+from onnx import ModelProto, helper, shape_inference, version_converter
 
 import onnxact
 from tests.runtimes.cases import Case
@@ -37,7 +37,9 @@ class Network:
 
     def at(self, opset: int) -> ModelProto:
         """The network at another opset, for one input at a time."""
-        return inferred(at_opset(for_one(onnx.load(self.path)), opset))
+        model = inferred(at_opset(for_one(onnx.load(self.path)), opset))
+        model.ir_version = max(model.ir_version, helper.find_min_ir_version_for(list(model.opset_import)))
+        return model
 
     def with_activation(self, case: Case) -> ModelProto:
         """The same with the activation of the case, at its opset."""

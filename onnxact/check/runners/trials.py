@@ -201,9 +201,16 @@ def _worst(x: Array, expected: Array, actual: Array, outside: npt.NDArray[np.boo
 
 
 def described(trials: Mapping[SiteProbe, Trial], backend: Backend) -> Iterator[str]:
-    """What a reader should know of the sites that were tried: how many ran, and how far off they were at most."""
+    """What a reader should know of the sites: how many ran, how far off they were at most, and why others did not."""
     same = [trial for trial in trials.values() if trial.text == "same"]
     if same:
         largest = max(trial.largest for trial in same)
-        several = "1 site" if len(same) == 1 else f"{len(same)} sites"
-        yield f"{several} cut out and run on {backend.title} over [-100, 100]: at most {largest:.3g} from before"
+        yield f"{_sites(len(same))} cut out and run on {backend.title} over [-100, 100]: at most {largest:.3g} from before"
+    reasons = dict.fromkeys(trial.text for trial in trials.values() if trial.text.startswith("not run"))
+    for reason in reasons:
+        count = sum(trial.text == reason for trial in trials.values())
+        yield f"{_sites(count)} not run on {backend.title} on its own: {reason.removeprefix('not run: ')}"
+
+
+def _sites(count: int) -> str:
+    return "1 site" if count == 1 else f"{count} sites"

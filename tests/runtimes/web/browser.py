@@ -10,6 +10,7 @@ repository), ONNXACT_CHROMIUM the browser (default: the first of chromium, chrom
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import queue
@@ -134,7 +135,8 @@ def _handler(browser: Browser) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # a browser that is gone
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
