@@ -46,7 +46,7 @@ missing is an error with the line for pip (exit code 3).
 A backend whose name has a path separator is a program, which is called in two ways:
 
     ./runner --version                             prints its name and version in one line
-    ./runner MODEL.onnx INPUTS.npz OUTPUTS.npz     runs the model; exit code 0, and OUTPUTS.npz holds every output by name
+    ./runner MODEL.onnx INPUTS.npz OUTPUTS.npz     runs the model; exit code 0, and OUTPUTS.npz has every output by name
 
 Any other exit code means that it does not take the model, and its last line on stderr says why.
 `tests/runtimes/web/browser.py` is one: onnxruntime-web's WebGL in a headless Chromium.

@@ -28,6 +28,11 @@ class Case:
     def __str__(self) -> str:
         return f"{self.runtime}-{self.activation}-{self.opset}"
 
+    @property
+    def numbers(self) -> Mapping[str, float]:
+        """The parameters, none of which is one of several."""
+        return {name: value for name, value in self.parameters.items() if isinstance(value, float)}
+
     def model(self) -> ModelProto:
         """y = op(x), x of shape SHAPE: some runtimes read no open dimensions."""
         found = one_node(ACTIVATIONS[self.activation], self.opset, "float32", self.parameters)
@@ -50,8 +55,8 @@ _NO_SIGMOIDS = ("thresholded_relu", "selu", "hard_sigmoid", "hard_swish", "swish
 _REFUSED: Mapping[str, tuple[str, ...]] = {
     "onnx2torch": ("thresholded_relu", "swish", "mish", "gelu", "gelu_tanh"),
     "jaxonnxruntime": (
-        "relu", "relu6", "clip", "prelu", "thresholded_relu", "elu", "celu", "softsign", "hard_sigmoid", "hard_swish", "swish",
-        "mish", "gelu", "gelu_tanh",
+        "relu", "relu6", "clip", "prelu", "thresholded_relu", "elu", "celu", "softsign", "hard_sigmoid", "hard_swish",
+        "swish", "mish", "gelu", "gelu_tanh",
     ),
     "ort-web-webgl": (*_NO_SIGMOIDS, "celu", "softplus", "softsign", "gelu_tanh"),
     "wonnx": (*_NO_SIGMOIDS, "gelu_tanh"),

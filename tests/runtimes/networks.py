@@ -46,7 +46,7 @@ class Network:
         model = self.at(case.opset)
         if case.activation == "relu":
             return model
-        found = onnxact.swap(model, "relu", case.activation, parameters=case.parameters).model
+        found = onnxact.swap(model, "relu", case.activation, parameters=dict(case.numbers)).model
         assert isinstance(found, ModelProto)
         return found
 

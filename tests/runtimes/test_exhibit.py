@@ -10,7 +10,7 @@ import pytest
 
 import onnxact
 from onnxact.activation.catalog import ACTIVATIONS
-from tests.laws.models import one_node
+from tests.laws.models import Values, one_node
 from tests.runtimes.cases import CASES, Case
 from tests.runtimes.conftest import Open
 from tests.runtimes.measure import DATA, Row, measured, outcome
@@ -79,7 +79,7 @@ def others(runtime: str) -> Iterator[Case]:
     for activation in ACTIVATIONS.values():
         for opset in (16, 20, 24):
             if activation.native and opset < first.get(activation.name, opset + 1):
-                values = {"min": 0.0, "max": 6.0} if activation.name == "clip" else {}
+                values: Values = {"min": 0.0, "max": 6.0} if activation.name == "clip" else {}
                 if one_node(activation, opset, "float32", values) is not None:
                     yield Case(runtime, activation.name, opset, "wrong", values)
 

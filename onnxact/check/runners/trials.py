@@ -205,7 +205,8 @@ def described(trials: Mapping[SiteProbe, Trial], backend: Backend) -> Iterator[s
     same = [trial for trial in trials.values() if trial.text == "same"]
     if same:
         largest = max(trial.largest for trial in same)
-        yield f"{_sites(len(same))} cut out and run on {backend.title} over [-100, 100]: at most {largest:.3g} from before"
+        ran = f"{_sites(len(same))} cut out and run on {backend.title} over [-100, 100]"
+        yield f"{ran}: at most {largest:.3g} from before"
     reasons = dict.fromkeys(trial.text for trial in trials.values() if trial.text.startswith("not run"))
     for reason in reasons:
         count = sum(trial.text == reason for trial in trials.values())

@@ -113,7 +113,7 @@ def _handler(browser: Browser) -> type[BaseHTTPRequestHandler]:
 
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        def do_GET(self) -> None:
             files = {"/": (HERE / "page.html", "text/html"), f"/{SCRIPT.name}": (FOLDER / SCRIPT, "text/javascript")}
             if self.path in files:
                 path, kind = files[self.path]
@@ -126,7 +126,7 @@ def _handler(browser: Browser) -> type[BaseHTTPRequestHandler]:
             else:
                 self._answer(404, b"", "text/plain")
 
-        def do_POST(self) -> None:  # noqa: N802 - likewise
+        def do_POST(self) -> None:
             browser.outcomes.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self._answer(204, b"", "text/plain")
 
@@ -150,8 +150,8 @@ def _encoded(array: Array) -> dict[str, Any]:
 
 
 def _decoded(value: Mapping[str, Any]) -> Array:
-    flat = np.frombuffer(base64.b64decode(value["data"]), value["type"])
-    return flat.reshape(value["dims"])
+    found: Array = np.frombuffer(base64.b64decode(value["data"]), value["type"]).reshape(value["dims"])
+    return found
 
 
 def main(arguments: list[str]) -> int:
