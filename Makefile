@@ -3,15 +3,18 @@
 # make lint     format, lint and types, in the environment of the tests
 # make bench    speed and memory next to other tools, in the environment of the tests
 # make prove    every form on every float32 input, into docs/accuracy.json: hours
+# make runtimes run the exhibit on every other runtime that can be installed, into docs/runtimes.json
 # make clean    remove what these made
 
 PYTHON ?= python3
 DEMO := build/demo
 TEST := build/test
+RUNTIMES := build/runtimes
 DEMO_BIN := $(DEMO)/venv/bin
 TEST_BIN := $(TEST)/venv/bin
+RUNTIMES_BIN := $(RUNTIMES)/venv/bin
 
-.PHONY: demo test lint bench prove clean
+.PHONY: demo test lint bench prove runtimes clean
 
 demo:
 	rm -rf $(DEMO)
@@ -46,6 +49,21 @@ bench: $(TEST_BIN)/mypy
 
 prove: $(TEST_BIN)/mypy
 	$(TEST_BIN)/python docs/accuracy.py --whole
+
+runtimes:
+	rm -rf $(RUNTIMES)
+	$(PYTHON) -m venv $(RUNTIMES)/venv
+	$(RUNTIMES_BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(RUNTIMES_BIN)/python -m pip install --quiet -c constraints.txt -e '.[cpu]' --group dev
+	for list in tests/runtimes/*.txt; do \
+		$(RUNTIMES_BIN)/python -m pip install --quiet -c constraints.txt -r $$list || echo "not installed: $$list"; \
+	done
+	mkdir -p $(RUNTIMES)/web && cp tests/runtimes/web/package.json $(RUNTIMES)/web
+	npm install --prefix $(RUNTIMES)/web --no-audit --no-fund || echo 'not installed: onnxruntime-web'
+	command -v chromium || apt-get install --yes --no-install-recommends chromium || echo 'not installed: chromium'
+	$(RUNTIMES_BIN)/python -m tests.runtimes.measure
+	$(RUNTIMES_BIN)/python docs/runtimes.py
+	$(RUNTIMES_BIN)/python -m pytest tests/runtimes
 
 $(TEST_BIN)/mypy:
 	$(install_everything)

@@ -2,7 +2,8 @@
 
 In README.md and docs/*.md, every line `$ command` in a console block is run, in order, in a folder that holds models/,
 and the lines behind it are replaced by what it printed. docs/forms.md is written from the table of activations,
-docs/accuracy.md from what docs/accuracy.py measured, docs/targets.md from the target files.
+docs/accuracy.md from what docs/accuracy.py measured, docs/targets.md from the target files, docs/runtimes.md from what
+tests/runtimes/measure.py measured.
 `--check` writes nothing and fails where something would change; the digits of what commands printed may differ, since
 measured numbers depend on the processor.
 """
@@ -19,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 import accuracy
+import runtimes
 import targets
 
 from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
@@ -48,9 +50,8 @@ def main() -> int:
 def generated() -> dict[Path, str]:
     """Return every generated file with its content."""
     written = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    by_hand = [path for path in written if path.name not in ("forms.md", "accuracy.md", "targets.md", "benchmarks.md")]
-    pages = {"forms.md": forms_page(), "accuracy.md": accuracy.page(), "targets.md": targets.page()}
-    tables = {ROOT / "docs" / name: page for name, page in pages.items()}
+    by_hand = [path for path in written if path.name not in (*TABLES, "benchmarks.md")]
+    tables = {ROOT / "docs" / name: page() for name, page in TABLES.items()}
     return {**tables, **{path: with_output(path.read_text()) for path in by_hand}}
 
 
@@ -118,6 +119,15 @@ def _row(name: str, form: Form) -> str:
     listed = ", ".join(sorted(ops(form.expr)))
     shown = [f"`{name}`", f"`{text(form.expr)}`", str(size(form.expr)), listed, when, exactness(form.exact)]
     return "| " + " | ".join([*shown, ", ".join(filter(None, notes))]) + " |"
+
+
+TABLES = {
+    "forms.md": forms_page,
+    "accuracy.md": accuracy.page,
+    "runtimes.md": runtimes.page,
+    "targets.md": targets.page,
+}
+"""Pages that hold nothing written by hand."""
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Held, Pair, PairEvidence, open_primary, run_pair
 from onnxact.check.providers import Resolved, resolve_providers, runtime_options
+from onnxact.check.runners.backend import Backend
+from onnxact.check.runners.judging import BackendJob, judge_on_backend
+from onnxact.check.runners.known import ONNXRUNTIME, find_backend
 from onnxact.check.session import RunFailure, Session
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Judged, SiteJob, judge_sites
 from onnxact.check.subject import Source, Subject, open_subject, same_source
@@ -38,6 +41,7 @@ def check(
     *,
     sites: Sequence[SiteProbe] = (),
     providers: Sequence[str] | None = None,
+    backend: str | Backend | None = None,
     inputs: Given | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     val_range: ValRange | None = None,
@@ -62,6 +66,10 @@ def check(
     or was not compared, makes it "inconclusive"; whatever differs, "different". Where outputs differ, and unless
     `diagnose` is off, the first value that does is looked for, and likely causes are tried.
 
+    `backend` is another runtime, by name (see runners), a program that is one, by path, or a Backend: `after` runs
+    there, and `before` on ONNX Runtime's CPU provider, optimisation off, says what is right. A backend that refuses
+    `after` makes it "different". Each site is tried on the backend on its own, too. Both may be one model then.
+
     Outputs agree by compare's rule; `rtol` or `atol`, numbers or by output name ("" for all others), put NumPy's rule
     in its place (the one not given is 0). `exact` asks for equal values in the runs on the CPU with optimisation off.
     `sites` are looked up in `before`. `inputs` replace made-up ones by name; several sets may be given, as load_inputs
@@ -75,9 +83,10 @@ def check(
     ModelError (a file that is no model, and UnloadableError where ONNX Runtime does not load `before`);
     MissingPackageError.
     """
-    _demand_sense(before, after, seeds, memory_budget)
+    chosen = _backend(backend, providers)
+    _demand_sense(None if chosen else (before, after), seeds, memory_budget)
     options = runtime_options(provider_options, session_options, tf32=tf32)
-    resolved = resolve_providers(providers, options)
+    resolved = resolve_providers(["cpu"] if chosen else providers, options)
     pair = [open_subject(source, folder=folder, options=options) for source in (before, after)]
     allowed = tolerance(rtol, atol)
     demand_outputs(allowed, (value.name for value in pair[0].model.graph.output))
@@ -89,7 +98,7 @@ def check(
         pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range, save_to=save_inputs
     )
     report = progress or (lambda _what, _done: None)
-    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, exact, memory_budget, diagnose, report)
+    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, exact, memory_budget, diagnose, report, chosen)
     try:
         return _judged(job, resolved, may_drop=providers is None)
     except NoInputError as error:
@@ -112,6 +121,7 @@ class _Job:
     memory_budget: int
     diagnose: bool
     progress: Progress
+    backend: Backend | None = None
 
     @property
     def options(self) -> RuntimeOptions:
@@ -119,8 +129,18 @@ class _Job:
         return self.before.options
 
 
-def _demand_sense(before: Source, after: Source, seeds: Sequence[int], memory_budget: int) -> None:
-    if same_source(before, after):
+def _backend(given: str | Backend | None, providers: Sequence[str] | None) -> Backend | None:
+    """The runtime that `after` runs on, None for ONNX Runtime itself."""
+    if given is None or given == ONNXRUNTIME:
+        return None
+    if providers is not None:
+        raise UsageError("providers are those of ONNX Runtime; give providers or a backend, not both")
+    return given if isinstance(given, Backend) else find_backend(given)
+
+
+def _demand_sense(pair: tuple[Source, Source] | None, seeds: Sequence[int], memory_budget: int) -> None:
+    """`pair`: two models on one runtime; one model on two runtimes can be compared."""
+    if pair is not None and same_source(*pair):
         raise UsageError("before and after are the same model: comparing it with itself says nothing")
     if not seeds or any(seed < 0 for seed in seeds):
         raise UsageError(f"seeds {list(seeds)}: give at least one, none negative")
@@ -139,6 +159,9 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
     job = replace(job, sites=tuple(item.site for item in judged.evidence))
     feeds = feeding.feeds + judged.feeds
     save_feeds(job.recipe, feeds)
+    if job.backend is not None:
+        known = (*feeding.assumed, *_notes(job))
+        return judge_on_backend(BackendJob(_pair(job, feeds, "cpu"), job.backend, judged, known, held, job.progress))
     parts: dict[str, PairEvidence] = {}
     notes = [*resolved.notes, *feeding.assumed, *_notes(job)]
     for position, name in enumerate(resolved.names):
@@ -204,13 +227,18 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
 
 def _on_provider(job: _Job, feeds: tuple[Feed, ...], name: str, held: Held, may_drop: bool) -> PairEvidence | str:
     """The evidence, or why there is none on a provider that nobody asked for by name."""
-    pair = Pair(job.before, job.after, name, feeds, job.tolerance, job.exact, job.sites, job.memory_budget)
     try:
-        return run_pair(pair, held, lambda done: job.progress(f"running on {name}", 0.2 + 0.8 * done))
+        return run_pair(
+            _pair(job, feeds, name), held, lambda done: job.progress(f"running on {name}", 0.2 + 0.8 * done)
+        )
     except ProviderError as error:
         if may_drop:
             return str(error)
         raise
+
+
+def _pair(job: _Job, feeds: tuple[Feed, ...], provider: str) -> Pair:
+    return Pair(job.before, job.after, provider, feeds, job.tolerance, job.exact, job.sites, job.memory_budget)
 
 
 def _notes(job: _Job) -> tuple[str, ...]:

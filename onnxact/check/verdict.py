@@ -49,6 +49,9 @@ class NotEquivalent(AssertionError):  # noqa: N818 - it is an assertion that fai
 class Run:
     """Both models executed once on the same inputs. `before` and `after` are "ran" or why not.
 
+    `is_backend`: `provider` names another runtime, which ran `after`, optimised or not as it likes; `before` ran on the
+    CPU provider of ONNX Runtime.
+
     `placement`: how many nodes each provider was given, of `after`; `placement_before`, of `before`. Empty where ONNX
     Runtime does not tell (before 1.24, for the CPU or with optimisation on).
     """
@@ -60,9 +63,11 @@ class Run:
     after: str = "ran"
     placement: tuple[tuple[str, int], ...] = ()
     placement_before: tuple[tuple[str, int], ...] = ()
+    is_backend: bool = False
 
     def __str__(self) -> str:
-        return f"{self.inputs}, {self.provider}, optimisation {'on' if self.optimise else 'off'}"
+        level = "" if self.is_backend else f", optimisation {'on' if self.optimise else 'off'}"
+        return f"{self.inputs}, {self.provider}{level}"
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ Seed = Annotated[str, _option("N", "Seed of the first made-up set of inputs; def
 Seeds = Annotated[str, _option("COUNT", "How many sets are made up; default 2.", INPUTS)]
 
 Providers = Annotated[str | None, _option("A,B", "Execution providers; default: cpu, and cuda if it runs.", PROOF)]
+BackendName = Annotated[
+    str | None,
+    _option("NAME", "Run the result on another runtime, such as tract, or on a program, ./runner.", PROOF),
+]
 ProviderOptions = Annotated[
     Texts, _option("PROVIDER:NAME=VALUE", "An option of a provider, such as cuda:device_id=1; repeatable.", PROOF)
 ]
@@ -66,6 +70,7 @@ class Evidence:
     seed: Seed = "0"
     seeds: Seeds = "2"
     providers: Providers = None
+    backend: BackendName = None
     provider_option: ProviderOptions = None
     session_option: SessionOptions = None
     tf32: Tf32 = False
@@ -86,6 +91,7 @@ def check_options(evidence: Evidence) -> dict[str, Any]:
         raise UsageError("--load-inputs brings all values; give it, or --val-range and --input-shapes")
     found = {
         "providers": parse_names("--providers", evidence.providers),
+        "backend": evidence.backend,
         "input_shapes": _parsed(parse_shapes, evidence.input_shapes),
         "inputs": _parsed(load_inputs, _path("--load-inputs", evidence.load_inputs)),
         "save_inputs": _path("--save-inputs", evidence.save_inputs),
