@@ -23,7 +23,7 @@ from onnxact.rewrite.site import Site
 from onnxact.rewrite.swap import Slopes
 from onnxact.rewrite.target.known import find_target
 from onnxact.rewrite.target.plan import decisions as decide
-from onnxact.rewrite.target.plan import remarks as remarks_on
+from onnxact.rewrite.target.plan import remarks_on, uncounted
 from onnxact.verbs import Writing, decomposing, fusing, relu_parameters, run, swapping
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def inspect(model: Model, *, target: str | None = None) -> Inspection:
         return Inspection(tuple(_sites(view, found)), skips, counts, path)
     chosen = find_target(target)
     decisions = tuple(one for one in decide(view, chosen, found) if one.site.activation)
+    skips = tuple(uncounted(found, decisions).skips)
     sites, remarks = tuple(one.site for one in decisions), tuple(remarks_on(view, chosen))
     return Inspection(sites, skips, counts, path, chosen.name, decisions, remarks)
 

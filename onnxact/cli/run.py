@@ -202,8 +202,22 @@ def _target_line(outcome: _Outcome) -> str:
         return f"nothing written: no form for {count} site{'s' if count > 1 else ''} that {result.target} lacks{others}"
     if not result.changed and not result.skipped:
         done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
-        return f"every activation runs as it stands on {result.target}: nothing to rewrite, {done}"
+        return f"{_as_it_stands(result)}: nothing to rewrite, {done}{_not_selected(result)}"
     return ""
+
+
+def _as_it_stands(result: Result) -> str:
+    if not result.looked_at:
+        return "no activation was selected" if result.passed_over else "no activation was looked at"
+    every = "every selected activation" if result.passed_over else "every activation"
+    return f"{every} runs as it stands on {result.target}"
+
+
+def _not_selected(result: Result) -> str:
+    """Return how many activations a target does not run, and were not selected."""
+    count = result.passed_over
+    those = f"{count} activation{'s' if count > 1 else ''}"
+    return f"; not selected: {those} that {result.target} is not known to run" if count else ""
 
 
 def _last_line(outcome: _Outcome) -> str:
@@ -213,6 +227,11 @@ def _last_line(outcome: _Outcome) -> str:
         found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
         done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
         return f"nothing to rewrite, {done}{found}"
+    return _done(outcome) + _not_selected(outcome.result)
+
+
+def _done(outcome: _Outcome) -> str:
+    """Return what became of a rewritten model."""
     if outcome.dry_run:
         count = len(outcome.result.sites)
         return f"would rewrite {count} site{'s' if count > 1 else ''}; dry run, nothing written"

@@ -143,3 +143,68 @@ def test_a_warning_is_shown() -> None:
     outcome = invoke("decompose", "net.onnx", "--target", "vitis-ai-dpu", "--allow-inexact")
     assert outcome.code == 0, outcome.out
     assert "warning: Add: whether the DPU compiler places it was not established" in outcome.out
+
+
+def test_what_is_wrong_and_has_no_form_is_left(folder: Path) -> None:
+    save("net.onnx", "[swish] h = Swish <alpha: float = 1.5> (x)\n  [odd] y = Celu <alpha: float = -2.0> (h)", opset=24)
+    before = contents(folder)
+    outcome = invoke("decompose", "net.onnx", "--target", "tract")
+    assert outcome.code == 4
+    assert "odd: tract: Celu is wrong where alpha != 1" in outcome.out
+    assert "the form holds only when alpha > 0" in outcome.out
+    assert "no form for 1 site" in outcome.out
+    assert contents(folder) == before
+    shown = invoke("inspect", "net.onnx", "--target", "tract")
+    assert "2 activations for tract: 2 wrong" in shown.out
+    assert "Not counted" not in shown.out
+    assert invoke("decompose", "net.onnx", "--target", "tract", "--partial").code == 0
+
+
+def test_an_op_with_computed_bounds_that_the_target_lacks_is_left() -> None:
+    save("net.onnx", "[act] h = HardSwish (x)\n  l = ReduceMin <keepdims: int = 0> (h)\n  [odd] y = Clip (h, l)")
+    for target in ("hls4ml", "onnx-mlir-nnpa-z16"):
+        report = json.loads(invoke("decompose", "net.onnx", "--target", target, "--json").out)
+        assert [skip["node"] for skip in report["left"]] == ["odd"], target
+        assert report["output"] is None
+    assert invoke("decompose", "net.onnx", "--target", "tract").code == 4
+
+
+def test_what_was_not_selected_is_not_said_to_run() -> None:
+    save("net.onnx", MIXED)
+    outcome = invoke("decompose", "net.onnx", "--target", "wonnx", "--include", "conv")
+    assert outcome.code == 4
+    assert "no activation was selected" in outcome.out
+    assert "not selected: 2 activations that wonnx is not known to run" in outcome.out
+    some = invoke("decompose", "net.onnx", "--target", "wonnx", "--activation", "relu")
+    assert "every selected activation runs as it stands" in some.out
+    assert "not selected: 2 activations" in some.out
+    written = invoke("decompose", "net.onnx", "--target", "wonnx", "--activation", "hard-swish")
+    assert "wrote net.wonnx.onnx; not selected: 1 activation that" in written.out
+    save("none.onnx", "[neg] y = Neg (x)")
+    assert "no activation was looked at" in invoke("decompose", "none.onnx", "--target", "wonnx").out
+
+
+CONSTANTS = (
+    "lo = Constant <value: tensor = float {0}> ()\n  hi = Constant <value: tensor = float {6}> ()\n"
+    "  [act] h = Clip (x, lo, hi)"
+)
+
+
+def test_constant_nodes_become_initializers_where_the_target_takes_none(folder: Path) -> None:
+    save("net.onnx", CONSTANTS + "\n  y = Relu (h)")
+    assert "not like this" in invoke("inspect", "net.onnx", "--target", "ort-web-webgpu").out
+    outcome = invoke("decompose", "net.onnx", "--target", "ort-web-webgpu")
+    assert outcome.code == 0, outcome.out
+    written = onnx.load("net.ort-web-webgpu.onnx")
+    assert [node.op_type for node in written.graph.node] == ["Clip", "Relu"]
+    assert len(written.graph.initializer) == 2
+    assert "every activation runs" in invoke("decompose", "net.ort-web-webgpu.onnx", "--target", "ort-web-webgpu").out
+    assert invoke("fuse", "net.ort-web-webgpu.onnx", "-o", "back.onnx").code == 0
+    assert (folder / "back.onnx").read_bytes() == (folder / "net.onnx").read_bytes()
+
+
+def test_constant_nodes_that_stay_are_remarked_on() -> None:
+    save("net.onnx", CONSTANTS + "\n  y = Mul (h, hi)")
+    outcome = invoke("decompose", "net.onnx", "--target", "ort-web-webgpu")
+    assert outcome.code == 0, outcome.out
+    assert "the model keeps 1 Constant node, and ort-web-webgpu takes none" in outcome.out

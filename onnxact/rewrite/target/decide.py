@@ -20,7 +20,7 @@ from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.candidates import Candidate, Reason, candidates, fixed_slope, grouped
 from onnxact.rewrite.target.judge import ORDER, Judge, Refusal, summed
 from onnxact.rewrite.target.rules import Target
-from onnxact.rewrite.target.standing import between_quantisers, place_of, refusals_of
+from onnxact.rewrite.target.standing import between_quantisers, place_of, refusals_of, with_constants
 from onnxact.rewrite.target.use import use_of_node
 
 
@@ -84,6 +84,7 @@ class Decider:
 
     def decide(self, site: Site) -> Decision:
         """Return what becomes of a site that `find` found."""
+        site = with_constants(site, self.target)
         place = place_of(site, self.target)
         quantised = site.scope.path in self._quantising and between_quantisers(site)
         key = (site.kind, place.shape, quantised)

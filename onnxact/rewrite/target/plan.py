@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.errors import ModelError
@@ -17,7 +18,8 @@ from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.decide import Decider, Decision, convert
 from onnxact.rewrite.target.judge import Judge, Refusal
 from onnxact.rewrite.target.rules import Target
-from onnxact.rewrite.target.standing import place_of, refusals_of
+from onnxact.rewrite.target.standing import place_of, refusals_of, refusals_of_nodes, takes_constant_nodes
+from onnxact.rewrite.target.stray import Stray, strays
 
 
 def plan(
@@ -38,9 +40,11 @@ def plan(
     drafter, recorder = Drafter(view), Recorder()
     left: list[Skip] = []
     found = find(view)
-    for decision in decisions(view, target, found, allow_inexact=allow_inexact):
+    decided = list(decisions(view, target, found, allow_inexact=allow_inexact))
+    chosen = [one for one in decided if _is_selected(selection, one.site)]
+    for decision in chosen:
         site, after = decision.site, decision.after
-        if not _is_selected(selection, site) or decision.status == "native":
+        if decision.status == "native":
             continue
         if after is not None:
             drafter.write(site, after, recorder.text(site, after.form) if keep_provenance else None)
@@ -51,8 +55,11 @@ def plan(
     for skip in _foreign(view, target, selection):
         drafter.skips.append(skip)
         left.append(skip)
-    drafter.skips.extend(_unclear(target, found, selection))
-    return drafter.finish(left)
+    drafter.skips.extend(_unclear(target, uncounted(found, decided), selection))
+    gone = sum(site.scope.op_types[index] == "Constant" for site in drafter.sites for index in site.inner)
+    passed = sum(one.status != "native" for one in decided) - sum(one.status != "native" for one in chosen)
+    remarks = tuple(_constants(view, target, gone))
+    return replace(drafter.finish(left), looked_at=len(chosen), passed_over=passed, remarks=remarks)
 
 
 def _is_selected(selection: Selection, site: Site) -> bool:
@@ -67,6 +74,8 @@ def decisions(view: View, target: Target, found: Found, *, allow_inexact: bool =
     decided = [decider.decide(site) for site in sites]
     decided += [_decomposed(target, site) for site in dict.fromkeys(recorded.values())]
     decided += [_fused(decider, one) for one in fused(view)]
+    covered = {(one.site.scope.path, index) for one in decided for index in one.site.nodes}
+    decided += [_astray(target, one) for one in strays(view, covered)]
     order = {scope.path: number for number, scope in enumerate(view.scopes)}
     decided.sort(key=lambda decision: (order[decision.site.scope.path], decision.site.root))
     yield from decided
@@ -87,6 +96,19 @@ def _fused(decider: Decider, one: Fused) -> Decision:
     return Decision(one.site, (refusal,), obstacle=one.reason)
 
 
+def _astray(target: Target, stray: Stray) -> Decision:
+    """Return whether a node that no form can replace runs as it stands."""
+    site = stray.site
+    refusals = tuple(refusals_of_nodes(Judge(target, place_of(site, target)), site))
+    return Decision(site, refusals, obstacle=stray.reason)
+
+
+def uncounted(found: Found, decided: Iterable[Decision]) -> Found:
+    """Return what was found without the skips of nodes that were judged all the same."""
+    judged = {Stray(one.site, one.obstacle).skip for one in decided if one.after is None and one.obstacle}
+    return found._replace(skips=[skip for skip in found.skips if skip not in judged])
+
+
 def _foreign(view: View, target: Target, selection: Selection) -> Iterator[Skip]:
     """Yield the other nodes that are not ONNX's, where nothing else is to be left."""
     for scope, node, reason in foreign(view) if target.ops is None else ():
@@ -95,7 +117,7 @@ def _foreign(view: View, target: Target, selection: Selection) -> Iterator[Skip]
 
 
 def _unclear(target: Target, found: Found, selection: Selection) -> list[Skip]:
-    """Return the native ops that are no sites, of activations that the target does not have."""
+    """Return the trees that are no sites, of activations that the target does not have."""
     names = [n for n, row in ACTIVATIONS.items() if row.native is not None and not target.rules(row.native.op)]
     return found.like([name for name in names if selection.wants(name)], selection)
 
@@ -112,13 +134,18 @@ def opset_obstacle(view: View, target: Target) -> str:
     return f"the model has opset {opset}, and {target.name} reads {target.opset}; {convert(lowest)}"
 
 
-def remarks(view: View, target: Target) -> list[str]:
+def remarks_on(view: View, target: Target) -> list[str]:
     """Return what is to be said about a model and a target beside its activations."""
     found = [reason] if (reason := opset_obstacle(view, target)) else []
-    constants = sum(scope.op_types.count("Constant") for scope in view.scopes)
-    if constants and target.ops is not None and not target.rules("Constant"):
-        found.append(
-            f"the model has {constants} Constant nodes, and {target.name} takes none; ONNX Runtime's basic "
+    return [*found, *_constants(view, target), *target.remarks]
+
+
+def _constants(view: View, target: Target, gone: int = 0) -> Iterator[str]:
+    """Yield what there is to say of Constant nodes that the target does not take; `gone`: how many are replaced."""
+    count = sum(scope.op_types.count("Constant") for scope in view.scopes) - gone
+    if count and not takes_constant_nodes(target):
+        nodes = f"{count} Constant node{'s' if count > 1 else ''}"
+        yield (
+            f"the model {'keeps' if gone else 'has'} {nodes}, and {target.name} takes none; ONNX Runtime's basic "
             "optimisation makes initializers of them"
         )
-    return [*found, *target.remarks]
