@@ -18,8 +18,8 @@ from onnxact.model.provenance import Provenance, Tree
 from onnxact.model.scope import Scope
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.contrib import full_name
 from onnxact.rewrite.emit import Emitter
+from onnxact.rewrite.expansion import full_name
 from onnxact.rewrite.obstacle import version_obstacle
 from onnxact.rewrite.site import Kind, Parameters, Site, plain, storable
 

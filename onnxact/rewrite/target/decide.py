@@ -14,8 +14,8 @@ from onnxact.activation.forms import find_form
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, same_bits
-from onnxact.rewrite.contrib import Expansion
 from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
+from onnxact.rewrite.expansion import Expansion
 from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.candidates import Candidate, Reason, candidates, fixed_slope, grouped
 from onnxact.rewrite.target.judge import ORDER, Judge, Refusal, summed
@@ -29,7 +29,7 @@ class Decision:
     """What becomes of a site. `refusals`: why it does not run as it stands; none where it does.
 
     `after`: what it becomes, None where it stays. `reasons`: form -> why it was not taken. `obstacle`: what else there
-    is to say where nothing can be written.
+    is to say where nothing can be written. `together`: it is replaced only with all others of its scope that say so.
     """
 
     site: Site
@@ -37,6 +37,7 @@ class Decision:
     after: After | None = None
     reasons: tuple[Reason, ...] = ()
     obstacle: str = ""
+    together: bool = False
 
     @property
     def status(self) -> str:
@@ -96,12 +97,15 @@ class Decider:
 
     def take_apart(self, site: Site, found: Expansion) -> Decision:
         """Return what becomes of a fused node, whose activation may need a form in turn."""
-        judge = Judge(self.target, place_of(site, self.target))
         refusal: Refusal | None = Refusal("missing", "no {}", site.form)
         if self.target.rules(site.form):
+            judge = Judge(self.target, place_of(site, self.target))
             refusal = judge.node(use_of_node(site.scope, site.scope.nodes[site.root]))
-        if refusal is None:
-            return Decision(site)
+        return Decision(site) if refusal is None else self.replaced(site, found, refusal)
+
+    def replaced(self, site: Site, found: Expansion, refusal: Refusal) -> Decision:
+        """Return what becomes of a fused node that does not run as it stands."""
+        judge = Judge(self.target, place_of(site, self.target))
         return self._rewritten(judge, Decision(site, (refusal,)), found, quantised=False)
 
     def _judged(self, judge: Judge, site: Site, *, quantised: bool) -> Decision:
