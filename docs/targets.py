@@ -71,7 +71,8 @@ Nothing but activations is looked at: whether the target runs the rest of the mo
     ran = true                                   # whether it was run, or only read
     remarks = ["Shown with the target."]
 
-    ops = ["Relu", "LeakyRelu", "PRelu", "Clip", "Mul", "Add", "Sub", "Max", "Erf", "Softplus"]
+    ops = ["Relu", "LeakyRelu", "PRelu", "Clip", "Mul", "Add", "Sub", "Max", "Erf", "Softplus",
+           "Pow", "com.microsoft::FusedConv"]
     missing = ["Elu"]                            # then nothing is known of what is in neither list; without it, all
                                                  # else is missing. `standard = true` instead of `ops`: all of ONNX
     opset = "7-18"                               # of models that it reads; ranges: "4", "7-", "-6", "7-12, 14-"
@@ -103,6 +104,12 @@ Nothing but activations is looked at: whether the target runs the rest of the mo
     indirect = "on the host"                     # it runs, but by this detour
     doubt = "nobody has run it"                  # it is not sure that it runs: taken last, with a warning
     note = "table 7"                             # shown
+
+    [restricted.Pow]
+    when = "Y <= 64 and Y % 1 == 0"              # Y is a whole number
+
+    [restricted."com.microsoft::FusedConv"]      # of other domains: conditions on attributes that are written out
+    when = "activation == 'Relu'"
 
     [restricted.PRelu]
     shapes.slope = ["1C11", "one"]               # layouts, the preferred first; for x of [N, C, H, W]: one ([1]), full,
