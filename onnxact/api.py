@@ -20,8 +20,7 @@ from onnxact.rewrite.contrib import fused
 from onnxact.rewrite.find import Found, find
 from onnxact.rewrite.recorded import recorded_sites
 from onnxact.rewrite.select import Selection
-from onnxact.rewrite.site import Site
-from onnxact.rewrite.swap import Slopes
+from onnxact.rewrite.site import Site, Slopes
 from onnxact.rewrite.target.known import find_target
 from onnxact.rewrite.target.plan import all_or_none, remarks_on, uncounted
 from onnxact.rewrite.target.plan import decisions as decide

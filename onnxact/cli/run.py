@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from onnxact.cli.reports import Reports
     from onnxact.results import Inspection, Result
     from onnxact.rewrite.select import Selection
-    from onnxact.rewrite.swap import Slopes
+    from onnxact.rewrite.site import Slopes
     from onnxact.verbs import Rewrite
 
 UNFINISHED = 4
