@@ -236,10 +236,16 @@ def _done(outcome: _Outcome) -> str:
         count = len(outcome.result.sites)
         return f"would rewrite {count} site{'s' if count > 1 else ''}; dry run, nothing written"
     if outcome.written is None:
-        return "nothing written, because the result is different"
+        return f"nothing written, because the result is different{_allowing(outcome.result)}"
     if outcome.verdict is None:
         return f"wrote {outcome.written} (not checked)"
     return f"wrote {outcome.written}" + ("" if outcome.verdict.equivalent else ", which was NOT shown to be right")
+
+
+def _allowing(result: Result) -> str:
+    """Return how a result passes in which a form only comes near its activation."""
+    off = max((change.error for change in result.sites), default=0.0)
+    return f": a form is up to {off:g} off for one site; --atol says how far outputs may move" if off else ""
 
 
 def _quiet_report(outcome: _Outcome) -> None:

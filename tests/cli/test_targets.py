@@ -48,6 +48,27 @@ def test_one_target_is_shown_with_what_becomes_of_every_activation() -> None:
     )
 
 
+def test_an_installed_target_is_shown_by_the_ops_of_forms() -> None:
+    short = invoke("targets", "ort:cpu").out.splitlines()
+    rows = [line.split()[0] for line in short if " version " in line]
+    assert len(rows) == len(set(rows)) < 60
+    assert "PRelu" in rows
+    assert any("other ops, which no form has; -v lists them" in line for line in short)
+    assert len(invoke("targets", "ort:cpu", "-v").out.splitlines()) > 1000
+
+
+def test_a_form_that_comes_near_says_how_to_pass_only_where_it_does_not() -> None:
+    save("net.onnx", "[act] y = Gelu (x)", opset=20)
+    arguments = ("decompose", "net.onnx", "--target", "wonnx", "--allow-inexact")
+    passed = invoke(*arguments)
+    assert passed.code == 0
+    assert "another function, up to 2.2e-07 off" in passed.out
+    assert "--atol" not in passed.out
+    failed = invoke(*arguments, "--force", "--rtol", "1e-9", "--atol", "1e-12")
+    assert failed.code == 1
+    assert "--atol says how far outputs may move" in failed.out
+
+
 def test_inspect_says_what_runs_and_what_would_be_written() -> None:
     save("net.onnx", MIXED)
     outcome = invoke("inspect", "net.onnx", "--target", "wonnx")
@@ -122,6 +143,12 @@ def test_an_optimised_model_becomes_standard() -> None:
         (("decompose", "net.onnx", "--target", "ort:qnn"), 3, "pip install onnxruntime-qnn"),
         (("decompose", "net.onnx", "--target", "tract", "--ops", "Mul"), 2, "not more than one"),
         (("decompose", "net.onnx", "--partial"), 2, "partial is for a target"),
+        (
+            ("decompose", "net.onnx", "--target", "tract", "--target", "onnx"),
+            2,
+            "give one --target, not 2: tract, onnx",
+        ),
+        (("inspect", "net.onnx", "--target", "tract", "--target", "tract"), 2, "give one --target, not 2"),
     ],
 )
 def test_bad_input(folder: Path, arguments: tuple[str, ...], code: int, words: str) -> None:

@@ -156,9 +156,7 @@ def _after(judge: Judge, site: Site, best: Candidate, around: Expansion | None, 
     warnings = list(best.doubts)
     if best.form.error:
         name = f"{site.activation.replace('_', '-')} {best.name}"
-        warnings.append(
-            f"{name} is another function, up to {best.form.error:g} off: give --atol for the check to pass it"
-        )
+        warnings.append(f"{name} is another function, up to {best.form.error:g} off")
     warning = "; ".join(warnings)
     return After(
         site.activation, best.name, site.parameters, best.form.expr, exact, note, warning, judge.writing, around

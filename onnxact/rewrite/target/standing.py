@@ -28,8 +28,19 @@ def place_of(site: Site, target: Target) -> Place:
     shape = scope.shape(site.output, infer=infer)
     if shape is None:
         shape = scope.shape(site.input, infer=infer)
-    nodes_only = scope.is_function or scope.view.model.ir_version < _IR_WITH_FREE_INITIALIZERS
-    return Place(scope.opset, site.dtype or "float32", site.parameters, shape, nodes_only)
+    return Place(scope.opset, site.dtype or "float32", site.parameters, shape, _nodes_only(scope))
+
+
+def _nodes_only(scope: Scope) -> str:
+    """Return how constants could become initializers where they cannot be any; empty where they can."""
+    if scope.is_function:
+        return "inline the function first: onnx.inliner.inline_local_functions(model)"
+    version = scope.view.model.ir_version
+    if version >= _IR_WITH_FREE_INITIALIZERS:
+        return ""
+    return (
+        f"the model has IR version {version}: initializers are free from 4 (set model.ir_version, drop them as inputs)"
+    )
 
 
 def needs_shapes(target: Target) -> bool:
