@@ -49,9 +49,15 @@ that. A unit with a fixed slope u gets k LeakyRelu(x, u) + (1 - k) x; to take it
 `onnxact swap --from leaky-relu --to leaky-relu --param alpha=u` does it and shows how far that moves the outputs.
 Between a DequantizeLinear and a QuantizeLinear the inner values of a form stay float.
 
-`--target onnx` takes apart what ONNX Runtime's optimiser has fused: FusedConv, FusedGemm, FusedMatMul, Gelu, BiasGelu,
-FastGelu, QuickGelu, GemmFastGelu of `com.microsoft`, and QLinearLeakyRelu and QLinearSigmoid. What works on its blocked
-layout (`com.microsoft.nchwc`) cannot be taken apart: save the model with ORT_ENABLE_EXTENDED.
+`--target onnx` takes apart what ONNX Runtime's optimiser has fused: FusedConv, NhwcFusedConv, FusedGemm, FusedMatMul,
+TransposeMatMul, Gelu, BiasGelu, FastGelu, QuickGelu, ScaledSiLU, GemmFastGelu of `com.microsoft`, and QLinearLeakyRelu
+and QLinearSigmoid. What lies in blocks of channels (`com.microsoft.nchwc`, which ORT_ENABLE_ALL writes for the CPU) is
+taken apart whole: weights get the order of ONNX and lose their padding, to the bit; what reordered values goes. The
+blocks have 8 or 16 channels, depending on the processor. Where the file leaves open which, those of the installed ONNX
+Runtime are taken, and the report says so; `onnxact fuse` does not put anything into blocks again.
+
+Constant nodes that only a site reads become initializers where the target takes no Constant nodes. An op whose operands
+no form can have (Celu with a negative alpha, Clip with computed bounds) is judged as it stands.
 
 Nothing but activations is looked at: whether the target runs the rest of the model is not said.
 
@@ -65,7 +71,8 @@ Nothing but activations is looked at: whether the target runs the rest of the mo
     ran = true                                   # whether it was run, or only read
     remarks = ["Shown with the target."]
 
-    ops = ["Relu", "LeakyRelu", "PRelu", "Clip", "Mul", "Add", "Sub", "Max", "Erf", "Softplus"]
+    ops = ["Relu", "LeakyRelu", "PRelu", "Clip", "Mul", "Add", "Sub", "Max", "Erf", "Softplus",
+           "Pow", "com.microsoft::FusedConv"]
     missing = ["Elu"]                            # then nothing is known of what is in neither list; without it, all
                                                  # else is missing. `standard = true` instead of `ops`: all of ONNX
     opset = "7-18"                               # of models that it reads; ranges: "4", "7-", "-6", "7-12, 14-"
@@ -97,6 +104,12 @@ Nothing but activations is looked at: whether the target runs the rest of the mo
     indirect = "on the host"                     # it runs, but by this detour
     doubt = "nobody has run it"                  # it is not sure that it runs: taken last, with a warning
     note = "table 7"                             # shown
+
+    [restricted.Pow]
+    when = "Y <= 64 and Y % 1 == 0"              # Y is a whole number
+
+    [restricted."com.microsoft::FusedConv"]      # of other domains: conditions on attributes that are written out
+    when = "activation == 'Relu'"
 
     [restricted.PRelu]
     shapes.slope = ["1C11", "one"]               # layouts, the preferred first; for x of [N, C, H, W]: one ([1]), full,

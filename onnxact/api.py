@@ -15,15 +15,15 @@ from onnxact.errors import ModelError
 from onnxact.interop import FileSource, open_source
 from onnxact.model.view import View
 from onnxact.results import Inspection, Model, Result, op_counts
+from onnxact.rewrite.blocked.apart import blocked_activations
 from onnxact.rewrite.contrib import fused
 from onnxact.rewrite.find import Found, find
 from onnxact.rewrite.recorded import recorded_sites
 from onnxact.rewrite.select import Selection
-from onnxact.rewrite.site import Site
-from onnxact.rewrite.swap import Slopes
+from onnxact.rewrite.site import Site, Slopes
 from onnxact.rewrite.target.known import find_target
+from onnxact.rewrite.target.plan import all_or_none, remarks_on, uncounted
 from onnxact.rewrite.target.plan import decisions as decide
-from onnxact.rewrite.target.plan import remarks as remarks_on
 from onnxact.verbs import Writing, decomposing, fusing, relu_parameters, run, swapping
 
 if TYPE_CHECKING:
@@ -58,8 +58,10 @@ def inspect(model: Model, *, target: str | None = None) -> Inspection:
     if target is None:
         return Inspection(tuple(_sites(view, found)), skips, counts, path)
     chosen = find_target(target)
-    decisions = tuple(one for one in decide(view, chosen, found) if one.site.activation)
-    sites, remarks = tuple(one.site for one in decisions), tuple(remarks_on(view, chosen))
+    decided, about, _ = decide(view, chosen, found)
+    decisions = tuple(one for one in all_or_none(decided, lambda _: True) if one.site.activation)
+    skips = tuple(uncounted(found, decisions).skips)
+    sites, remarks = tuple(one.site for one in decisions), (*remarks_on(view, chosen), *about)
     return Inspection(sites, skips, counts, path, chosen.name, decisions, remarks)
 
 
@@ -69,6 +71,7 @@ def _sites(view: View, found: Found) -> list[Site]:
     sites = [site for site in found.sites if (site.scope.path, site.root) not in recorded]
     sites += dict.fromkeys(recorded.values())
     sites += [one.site for one in fused(view) if one.site.activation]
+    sites += blocked_activations(view)
     order = {scope.path: number for number, scope in enumerate(view.scopes)}
     return sorted(sites, key=lambda site: (order[site.scope.path], site.root))
 

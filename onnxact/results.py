@@ -96,6 +96,21 @@ class Result:
         return bool(self._draft.left) and not self.partial
 
     @property
+    def looked_at(self) -> int:
+        """For a target: how many activations were selected."""
+        return self._draft.looked_at
+
+    @property
+    def passed_over(self) -> int:
+        """For a target: how many activations that it does not run, as far as is known, were not selected."""
+        return self._draft.passed_over
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What else there is to say about the model on the target."""
+        return tuple(self._draft.remarks)
+
+    @property
     def taken_apart(self) -> tuple[Site, ...]:
         """Fused nodes without an activation that became standard nodes, or again what they were."""
         return tuple(self._draft.others)
@@ -122,7 +137,7 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for json.dumps, after the schema of the documentation."""
-        about = {"target": self.target, "left": [skip_json(skip) for skip in self.left]} if self.target else {}
+        about = self._about_target() if self.target else {}
         apart = [{"scope": s.scope.path, "node": s.node, "output": s.output, "op": s.form} for s in self.taken_apart]
         return {
             "schema": SCHEMA,
@@ -138,6 +153,10 @@ class Result:
                 "after": dict(sorted(self.ops_after.items())),
             },
         }
+
+    def _about_target(self) -> dict[str, Any]:
+        left = [skip_json(skip) for skip in self.left]
+        return {"target": self.target, "left": left, "not_selected": self.passed_over, "remarks": list(self.remarks)}
 
     def summary(self) -> str:
         """Return what was changed, what was skipped and why, in lines."""

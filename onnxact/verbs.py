@@ -25,7 +25,7 @@ from onnxact.rewrite import fuse as _fuse
 from onnxact.rewrite import swap as _swap
 from onnxact.rewrite.draft import Draft
 from onnxact.rewrite.select import Selection
-from onnxact.rewrite.swap import Slopes
+from onnxact.rewrite.site import Slopes
 from onnxact.rewrite.target import plan as _target
 from onnxact.rewrite.target.known import find_target
 from onnxact.rewrite.target.rules import Target

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnxact.check.batches import Batch, byte_count, plan_batches
-from onnxact.check.compare import Leaf, compare_sized, noise_levels, sized
+from onnxact.check.compare import Leaf, compare_sized, sized
 from onnxact.check.inputs import Feed
+from onnxact.check.noise import is_optimised_ahead, noise_floor
 from onnxact.check.placement import Counts, SitePlacement, Whereabouts, place_sites, place_sites_on_cpu
 from onnxact.check.session import Outputs, RunFailure, Session, open_session, run_session, whereabouts
 from onnxact.check.site_evidence import SiteProbe
@@ -149,7 +150,7 @@ def _batch_evidence(pair: Pair, batch: Batch, plain: _Side, report: Callable[[fl
     report(0.3)
     optimised = _optimised(pair, batch)
     report(0.5)
-    noise = _noise(zip(plain.results, optimised.results, strict=True))
+    noise = noise_floor(_switched(pair, batch, plain, optimised))
     noise.update(dict.fromkeys(plain.unstable, math.inf))
     off = _compared(pair, batch, _Against(plain, noise, _tolerance(pair)), optimise=False)
     report(0.75)
@@ -205,16 +206,15 @@ def _unstable(first: Reference, second: Result, provider: str) -> tuple[str, ...
     return tuple(item.name for item in items if item.outcome != "equivalent")
 
 
-def _noise(pairs: Iterable[tuple[Reference, Reference]]) -> dict[str, float]:
-    """Tensor path -> the largest noise level over all pairs of results."""
-    found: dict[str, float] = {}
-    for first, second in pairs:
-        if isinstance(first, RunFailure) or isinstance(second, RunFailure):
-            continue
-        for name, tensors in first.items():
-            for path, level in noise_levels(tensors, second[name]).items():
-                found[path] = max(level, found.get(path, 0.0))
-    return found
+def _switched(pair: Pair, batch: Batch, plain: _Side, optimised: _Side) -> Iterable[tuple[Reference, Reference]]:
+    """The results of one model with optimisation off and on: of `before`, or where that can no longer be switched off
+    in it, of `after`, which says how far rounding alone moves what both compute.
+    """
+    if not is_optimised_ahead(pair.before.model) or is_optimised_ahead(pair.after.model):
+        return zip(plain.results, optimised.results, strict=True)
+    sessions = [open_session(pair.after, pair.provider, optimise=optimise) for optimise in (False, True)]
+    off, on = ([_sized(_result(one, feed, batch.outputs)) for feed in batch.feeds] for one in sessions)
+    return zip(off, on, strict=True)
 
 
 def _compared(pair: Pair, batch: Batch, against: _Against, *, optimise: bool) -> PairEvidence:

@@ -137,10 +137,10 @@ def inspect(
     from onnxact import api
     from onnxact.cli.run import show_inspection
 
-    found = api.inspect(opt.parse_path("MODEL", model), target=target)
+    found = api.inspect(opt.parse_path("MODEL", model), target=targeting.single(target))
     if json:
         emit_json(found.to_json())
-    elif target is not None:
+    elif target:
         targeting.show_standing(found, verbose=verbose)
     else:
         show_inspection(found, verbose=verbose)
@@ -237,7 +237,7 @@ def decompose(
     verb = verbs.decomposing(
         form=form,
         ops=opt.parse_names("--ops", ops),
-        target=target,
+        target=targeting.single(target),
         partial=partial,
         allow_inexact=allow_inexact,
         provenance=not no_provenance,
@@ -341,6 +341,7 @@ def plot(
 def targets(
     name: targeting.OneTarget = None,
     json: opt.Json = False,
+    verbose: targeting.EveryOp = False,
 ) -> None:
     """List the runtimes for which a model can be written, or show what is known of one."""
-    targeting.list_targets(name, as_json=json)
+    targeting.list_targets(name, as_json=json, verbose=verbose)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from onnxact.cli.reports import Reports
     from onnxact.results import Inspection, Result
     from onnxact.rewrite.select import Selection
-    from onnxact.rewrite.swap import Slopes
+    from onnxact.rewrite.site import Slopes
     from onnxact.verbs import Rewrite
 
 UNFINISHED = 4
@@ -202,8 +202,22 @@ def _target_line(outcome: _Outcome) -> str:
         return f"nothing written: no form for {count} site{'s' if count > 1 else ''} that {result.target} lacks{others}"
     if not result.changed and not result.skipped:
         done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
-        return f"every activation runs as it stands on {result.target}: nothing to rewrite, {done}"
+        return f"{_as_it_stands(result)}: nothing to rewrite, {done}{_not_selected(result)}"
     return ""
+
+
+def _as_it_stands(result: Result) -> str:
+    if not result.looked_at:
+        return "no activation was selected" if result.passed_over else "no activation was looked at"
+    every = "every selected activation" if result.passed_over else "every activation"
+    return f"{every} runs as it stands on {result.target}"
+
+
+def _not_selected(result: Result) -> str:
+    """Return how many activations a target does not run, and were not selected."""
+    count = result.passed_over
+    those = f"{count} activation{'s' if count > 1 else ''}"
+    return f"; not selected: {those} that {result.target} is not known to run" if count else ""
 
 
 def _last_line(outcome: _Outcome) -> str:
@@ -213,14 +227,25 @@ def _last_line(outcome: _Outcome) -> str:
         found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
         done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
         return f"nothing to rewrite, {done}{found}"
+    return _done(outcome) + _not_selected(outcome.result)
+
+
+def _done(outcome: _Outcome) -> str:
+    """Return what became of a rewritten model."""
     if outcome.dry_run:
         count = len(outcome.result.sites)
         return f"would rewrite {count} site{'s' if count > 1 else ''}; dry run, nothing written"
     if outcome.written is None:
-        return "nothing written, because the result is different"
+        return f"nothing written, because the result is different{_allowing(outcome.result)}"
     if outcome.verdict is None:
         return f"wrote {outcome.written} (not checked)"
     return f"wrote {outcome.written}" + ("" if outcome.verdict.equivalent else ", which was NOT shown to be right")
+
+
+def _allowing(result: Result) -> str:
+    """Return how a result passes in which a form only comes near its activation."""
+    off = max((change.error for change in result.sites), default=0.0)
+    return f": a form is up to {off:g} off for one site; --atol says how far outputs may move" if off else ""
 
 
 def _quiet_report(outcome: _Outcome) -> None:

@@ -8,21 +8,30 @@ import typer
 
 from onnxact.cli.options import flag
 from onnxact.cli.output import SCHEMA, emit_json
+from onnxact.errors import UsageError
 
 if TYPE_CHECKING:
     from onnxact.results import Inspection
 
 Target = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(metavar="TARGET", help="The runtime that is to run it: a name, a .toml file, or ort:cpu."),
 ]
 Partial = Annotated[bool, flag("--partial", help="With --target, write also where something is left that it lacks.")]
+EveryOp = Annotated[bool, flag("-v", "--verbose", help="Every op of the target, by version and dtype.")]
 OneTarget = Annotated[
     str | None, typer.Argument(metavar="NAME", help="One target; default: list all.", show_default=False)
 ]
 
 
-def list_targets(name: str | None, *, as_json: bool) -> None:
+def single(names: list[str] | None) -> str | None:
+    """Return the target that was given, None for none; UsageError for several."""
+    if names is not None and len(names) > 1:
+        raise UsageError(f"give one --target, not {len(names)}: {', '.join(names)}")
+    return names[0] if names else None
+
+
+def list_targets(name: str | None, *, as_json: bool, verbose: bool) -> None:
     """Print all targets, or what is known of one."""
     from onnxact.cli.run import show
     from onnxact.report import targets as report
@@ -37,7 +46,7 @@ def list_targets(name: str | None, *, as_json: bool) -> None:
             described[found[0].name]["activations"] = decisions
         emit_json({"schema": SCHEMA, "verb": "targets", "targets": described})
     else:
-        show(report.one(found[0], row(found[0])) if name else report.listing(found))
+        show(report.one(found[0], row(found[0]), verbose=verbose) if name else report.listing(found))
 
 
 def show_standing(found: Inspection, *, verbose: bool) -> None:

@@ -9,8 +9,8 @@ output, doc string and metadata; only its op, inputs and attributes change. New 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -153,6 +153,8 @@ class Plan:
     edits: tuple[Edit, ...]
     skips: tuple[Skip, ...] = ()
     constants: tuple[NewConstant, ...] = ()
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Scope -> old name -> new name, of values inside it that are not what they were before."""
 
     @property
     def roots(self) -> int:
@@ -174,6 +176,18 @@ def apply(view: View, plan: Plan) -> None:
     # Inner scopes first: sorting the nodes of an outer one moves the messages that hold them.
     for path in sorted(edits, key=lambda path: -path.count("/")):
         _apply_to_scope(view.by_path[path], edits[path], constants.get(path, []))
+    for path, names in plan.renamed.items():
+        _rename(view.by_path[path].graph, names)
+
+
+def _rename(graph: GraphProto | FunctionProto, names: Mapping[str, str]) -> None:
+    """Give values of a scope other names, where its nodes make and read them."""
+    for node in graph.node:
+        for listed in (node.input, node.output):
+            if not names.keys().isdisjoint(listed):
+                listed[:] = [names.get(name, name) for name in listed]
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
 
 
 def _apply_to_scope(scope: Scope, edits: list[Edit], constants: list[NewConstant]) -> None:

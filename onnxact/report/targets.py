@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
 
+from onnxact.activation.primitives import PRIMITIVES
 from onnxact.report.text import node_of, skipped, spelled, table
 from onnxact.rewrite.target.rules import Rule, Target, Wrong
 
@@ -39,8 +40,11 @@ def listing(targets: Iterable[Target]) -> Iterator[RenderableType]:
     yield Text("how to write a file of your own, which is given by its path")
 
 
-def one(target: Target, decisions: Iterable[Decision]) -> Iterator[RenderableType]:
-    """Yield what is known of a target, and what becomes there of every activation of the table."""
+def one(target: Target, decisions: Iterable[Decision], *, verbose: bool = False) -> Iterator[RenderableType]:
+    """Yield what is known of a target, and what becomes there of every activation of the table.
+
+    Unless verbose, ops that no form has are counted, and each of the others has one row.
+    """
     yield Text(f"{target.name}: {target.title}", style="bold")
     commit = f" @ {target.commit}" if target.commit else ""
     yield Text(
@@ -48,7 +52,10 @@ def one(target: Target, decisions: Iterable[Decision]) -> Iterator[RenderableTyp
     )
     yield from (Text(f"  {line}") for line in (*_writing(target), *target.remarks))
     if target.ops is not None:
-        yield from table("\nOps", ("op", "opset", "dtypes", "only"), _op_rows(target), limit=None)
+        rows = _op_rows(target) if verbose else _short_rows(target)
+        yield from table("\nOps", ("op", "opset", "dtypes", "only"), rows, limit=None)
+        if not verbose and (others := len(target.ops.keys() - _OF_FORMS)):
+            yield Text(f"  and {others} other op{'s' if others > 1 else ''}, which no form has; -v lists them")
     wrong = [(op, extent(entry), entry.why) for op, entries in target.wrong.items() for entry in entries]
     if wrong:
         yield from table("\nWrong there", ("op", "where", "why"), wrong, limit=None)
@@ -82,6 +89,29 @@ def _op_rows(target: Target) -> Iterator[tuple[str, ...]]:
             versions = ", ".join(map(str, sorted(rule.versions or ())))
             opset = str(rule.opset or "") or (f"version {versions}" if versions else "")
             yield op, opset, ", ".join(sorted(rule.dtypes or ())), restriction(rule)
+
+
+_OF_FORMS = frozenset(PRIMITIVES) | {"Constant", "Identity", "CastLike"}
+
+
+def _short_rows(target: Target) -> Iterator[tuple[str, ...]]:
+    for op, rules in sorted((target.ops or {}).items()):
+        if op in _OF_FORMS:
+            opsets = [str(rule.opset) for rule in rules if rule.opset]
+            versions = sorted({version for rule in rules for version in rule.versions or ()})
+            opsets += [f"version {', '.join(map(str, versions))}"] if versions else []
+            dtypes = sorted({dtype for rule in rules for dtype in rule.dtypes or ()})
+            yield op, "; ".join(dict.fromkeys(opsets)), ", ".join(dtypes), "; ".join(_restrictions(rules))
+
+
+def _restrictions(rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield what restricts an op, each time with the dtypes that it is about where it is not about all."""
+    dtypes: dict[str, set[str]] = {}
+    for rule in rules:
+        dtypes.setdefault(restriction(rule), set()).update(rule.dtypes or ())
+    for text, about in dtypes.items():
+        if text:
+            yield f"{', '.join(sorted(about))}: {text}" if len(dtypes) > 1 and about else text
 
 
 def restriction(rule: Rule) -> str:

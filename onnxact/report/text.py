@@ -168,6 +168,7 @@ def rewriting(result: Result, *, verbose: bool) -> Iterator[RenderableType]:
         yield from _apart(result)
         for warning in dict.fromkeys(change.warning for change in result.sites if change.warning):
             yield Text(f"  warning: {warning}", style="yellow")
+    yield from (Text(f"  remark: {remark}") for remark in result.remarks)
     yield from skipped(result.skipped, verbose=verbose)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onnxact.activation.expr import Expr
-from onnxact.rewrite.contrib import Expansion
+from onnxact.rewrite.expansion import Expansion
 from onnxact.rewrite.site import Parameters
 from onnxact.rewrite.target.layout import Writing
 

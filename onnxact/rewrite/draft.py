@@ -18,8 +18,8 @@ from onnxact.model.provenance import Provenance, Tree
 from onnxact.model.scope import Scope
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.contrib import full_name
 from onnxact.rewrite.emit import Emitter
+from onnxact.rewrite.expansion import full_name
 from onnxact.rewrite.obstacle import version_obstacle
 from onnxact.rewrite.site import Kind, Parameters, Site, plain, storable
 
@@ -100,6 +100,12 @@ class Draft:
     """Fused nodes without an activation that are taken apart, or put together again."""
     left: Sequence[Skip] = ()
     """The skips of what a target cannot run."""
+    looked_at: int = 0
+    """For a target: how many activations are selected."""
+    passed_over: int = 0
+    """For a target: how many that it does not run, or of which nothing is known, are not selected."""
+    remarks: Sequence[str] = ()
+    """What else there is to say about the model and a target."""
 
     @cached_property
     def changes(self) -> tuple[Change, ...]:

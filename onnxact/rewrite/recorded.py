@@ -20,7 +20,8 @@ from onnxact.model.provenance import Provenance
 from onnxact.model.scope import Scope
 from onnxact.model.view import View
 from onnxact.rewrite.compile import Step
-from onnxact.rewrite.contrib import RESULT, STANDARD, Expansion, expansion, full_name
+from onnxact.rewrite.contrib import STANDARD, expansion
+from onnxact.rewrite.expansion import RESULT, Expansion, full_name
 from onnxact.rewrite.find import Pattern, read_elsewhere, site_of
 from onnxact.rewrite.match import matches, op_parameters
 from onnxact.rewrite.site import Bound, Kind, Site, stored

@@ -39,6 +39,8 @@ class Reference(NamedTuple):
 
 Bound = float | str | Tensor | Dynamic | Reference
 Parameters = Mapping[str, Bound]
+Slopes = float | NDArray[Any] | Mapping[str, NDArray[Any]]
+"""One number, one tensor for every site, or a tensor for each site by the name of its node or output."""
 
 
 @dataclass(frozen=True, eq=False)

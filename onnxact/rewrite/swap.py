@@ -8,20 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper
 
 from onnxact.activation.catalog import Activation, Form
 from onnxact.activation.expr import text
 from onnxact.activation.forms import find_activation
 from onnxact.activation.numeric import FLOATS, holds, rounded
 from onnxact.errors import UsageError
-from onnxact.model.schema import plain
-from onnxact.model.scope import OUTSIDE
 from onnxact.model.types import Shape
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
@@ -29,12 +25,10 @@ from onnxact.rewrite.choose import Setting, choose, obstacle, unavailable
 from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
 from onnxact.rewrite.draft import Draft, Drafter
 from onnxact.rewrite.find import Found, find
+from onnxact.rewrite.quantised import STALE, alike_above_zero, clipped, is_quantised
 from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
-from onnxact.rewrite.site import Bound, Kind, Parameters, Site, Tensor, known
-
-Slopes = float | NDArray[Any] | Mapping[str, NDArray[Any]]
-"""One number, one tensor for every site, or a tensor for each site by the name of its node or output."""
+from onnxact.rewrite.site import Bound, Kind, Parameters, Site, Slopes, Tensor, known
 
 
 class Target(NamedTuple):
@@ -119,6 +113,7 @@ def plan(
     drafter = Drafter(view)
     found = find(view)
     quantised = any("QuantizeLinear" in scope.op_types for scope in view.scopes)
+    hides = quantised and not allow_no_effect and alike_above_zero(to.activation, to.parameters)
     swapper = _Swapper(to)
     recorded = recorded_sites(view)
     takes_all = selection.takes_all
@@ -126,13 +121,13 @@ def plan(
         if site.kind.activation != wanted or not (takes_all or selection.takes(site)):
             continue
         reason = _inside(site, recorded, found, selection) if recorded or found.refused else ""
-        if not reason and quantised and not allow_no_effect:
-            reason = _clipped(site, to)
+        if not reason and hides:
+            reason = clipped(site)
         after = reason or swapper.becomes(site)
         if isinstance(after, str):
             drafter.skip(site, after)
             continue
-        if quantised and _is_quantised(site):
+        if quantised and is_quantised(site):
             after = swapper.to_be_calibrated(after)
         drafter.write(site, after, "" if view.recorded else None)
     drafter.skips.extend(found.like([wanted], selection))
@@ -160,7 +155,7 @@ class _Swapper:
     def to_be_calibrated(self, after: After) -> After:
         """Return the same with the warning that a quantiser behind it has a scale of another function."""
         if after not in self.warned:
-            self.warned[after] = replace(after, warning=_STALE)
+            self.warned[after] = replace(after, warning=STALE)
         return self.warned[after]
 
     def _decide(self, site: Site) -> After | str:
@@ -207,59 +202,6 @@ def _inside(site: Site, recorded: Mapping[tuple[str, int], Site], found: Found, 
     if owner is not None and owner.root != site.root:
         return part_of(owner)
     return "" if selection.include or site.inner else found.refused.get(place, "")
-
-
-_STALE = (
-    "scale and zero point of the QuantizeLinear behind it were measured with the activation that was there: "
-    "calibrate the model again"
-)
-
-
-def _is_quantised(site: Site) -> bool:
-    """Tell whether a quantiser reads the site's output."""
-    readers = site.scope.readers.get(site.output, ())
-    return any(index >= 0 and site.scope.nodes[index].op_type == "QuantizeLinear" for index in readers)
-
-
-def _clipped(site: Site, to: Target) -> str:
-    """Return why a swap would change nothing: all that follows is a quantiser whose lowest number is zero."""
-    readers = site.scope.readers.get(site.output, [])
-    if site.activation != "relu" or not readers or OUTSIDE in readers or not _alike_above_zero(to):
-        return ""
-    for index in readers:
-        node = site.scope.nodes[index]
-        point = site.scope.constant(node.input[2]) if len(node.input) > 2 else _default_zero_point(node)
-        if node.op_type != "QuantizeLinear" or plain(node.domain) or point is None or point.dtype.kind not in "iu":
-            return ""
-        if np.any(point != np.iinfo(point.dtype).min):
-            return ""
-    name = site.scope.nodes[readers[0]].name or "QuantizeLinear"
-    return (
-        f"{name} behind it clips at zero, so that the swap would have no effect; "
-        "change the quantiser first, or give --allow-no-effect"
-    )
-
-
-def _default_zero_point(node: NodeProto) -> NDArray[Any]:
-    """Return the zero point of a QuantizeLinear that is given none: 0 of its output type (uint8 unless it says)."""
-    stated = next((a.i for a in node.attribute if a.name == "output_dtype"), 0) or TensorProto.UINT8
-    return np.zeros(1, helper.tensor_dtype_to_np_dtype(stated))
-
-
-def _alike_above_zero(to: Target) -> bool:
-    """Tell whether a quantiser that clips at zero makes the new activation and Relu the same."""
-    x = np.concatenate([-np.geomspace(1e-3, 1e3, 50), np.zeros(1), np.geomspace(1e-3, 1e3, 50)])
-    names, ends = list(to.parameters), [_ends(value) for value in to.parameters.values()]
-    with np.errstate(all="ignore"):
-        outputs = [to.activation.reference(x, **dict(zip(names, some, strict=True))) for some in product(*ends)]
-    return all(np.array_equal(np.maximum(output, 0), np.maximum(x, 0)) for output in outputs)
-
-
-def _ends(value: Slopes) -> list[float]:
-    """Return the smallest and the largest number of a parameter."""
-    arrays = list(value.values()) if isinstance(value, Mapping) else [np.asarray(value)]
-    numbers = [float(end(array)) for array in arrays if array.size for end in (np.min, np.max)]
-    return [min(numbers), max(numbers)] if numbers else [0.0]
 
 
 def _same(mine: Parameters, wanted: Parameters) -> bool:

@@ -48,6 +48,27 @@ def test_one_target_is_shown_with_what_becomes_of_every_activation() -> None:
     )
 
 
+def test_an_installed_target_is_shown_by_the_ops_of_forms() -> None:
+    short = invoke("targets", "ort:cpu").out.splitlines()
+    rows = [line.split()[0] for line in short if " version " in line]
+    assert len(rows) == len(set(rows)) < 60
+    assert "PRelu" in rows
+    assert any("other ops, which no form has; -v lists them" in line for line in short)
+    assert len(invoke("targets", "ort:cpu", "-v").out.splitlines()) > 1000
+
+
+def test_a_form_that_comes_near_says_how_to_pass_only_where_it_does_not() -> None:
+    save("net.onnx", "[act] y = Gelu (x)", opset=20)
+    arguments = ("decompose", "net.onnx", "--target", "wonnx", "--allow-inexact")
+    passed = invoke(*arguments)
+    assert passed.code == 0
+    assert "another function, up to 2.2e-07 off" in passed.out
+    assert "--atol" not in passed.out
+    failed = invoke(*arguments, "--force", "--rtol", "1e-9", "--atol", "1e-12")
+    assert failed.code == 1
+    assert "--atol says how far outputs may move" in failed.out
+
+
 def test_inspect_says_what_runs_and_what_would_be_written() -> None:
     save("net.onnx", MIXED)
     outcome = invoke("inspect", "net.onnx", "--target", "wonnx")
@@ -122,6 +143,12 @@ def test_an_optimised_model_becomes_standard() -> None:
         (("decompose", "net.onnx", "--target", "ort:qnn"), 3, "pip install onnxruntime-qnn"),
         (("decompose", "net.onnx", "--target", "tract", "--ops", "Mul"), 2, "not more than one"),
         (("decompose", "net.onnx", "--partial"), 2, "partial is for a target"),
+        (
+            ("decompose", "net.onnx", "--target", "tract", "--target", "onnx"),
+            2,
+            "give one --target, not 2: tract, onnx",
+        ),
+        (("inspect", "net.onnx", "--target", "tract", "--target", "tract"), 2, "give one --target, not 2"),
     ],
 )
 def test_bad_input(folder: Path, arguments: tuple[str, ...], code: int, words: str) -> None:
@@ -143,3 +170,68 @@ def test_a_warning_is_shown() -> None:
     outcome = invoke("decompose", "net.onnx", "--target", "vitis-ai-dpu", "--allow-inexact")
     assert outcome.code == 0, outcome.out
     assert "warning: Add: whether the DPU compiler places it was not established" in outcome.out
+
+
+def test_what_is_wrong_and_has_no_form_is_left(folder: Path) -> None:
+    save("net.onnx", "[swish] h = Swish <alpha: float = 1.5> (x)\n  [odd] y = Celu <alpha: float = -2.0> (h)", opset=24)
+    before = contents(folder)
+    outcome = invoke("decompose", "net.onnx", "--target", "tract")
+    assert outcome.code == 4
+    assert "odd: tract: Celu is wrong where alpha != 1" in outcome.out
+    assert "the form holds only when alpha > 0" in outcome.out
+    assert "no form for 1 site" in outcome.out
+    assert contents(folder) == before
+    shown = invoke("inspect", "net.onnx", "--target", "tract")
+    assert "2 activations for tract: 2 wrong" in shown.out
+    assert "Not counted" not in shown.out
+    assert invoke("decompose", "net.onnx", "--target", "tract", "--partial").code == 0
+
+
+def test_an_op_with_computed_bounds_that_the_target_lacks_is_left() -> None:
+    save("net.onnx", "[act] h = HardSwish (x)\n  l = ReduceMin <keepdims: int = 0> (h)\n  [odd] y = Clip (h, l)")
+    for target in ("hls4ml", "onnx-mlir-nnpa-z16"):
+        report = json.loads(invoke("decompose", "net.onnx", "--target", target, "--json").out)
+        assert [skip["node"] for skip in report["left"]] == ["odd"], target
+        assert report["output"] is None
+    assert invoke("decompose", "net.onnx", "--target", "tract").code == 4
+
+
+def test_what_was_not_selected_is_not_said_to_run() -> None:
+    save("net.onnx", MIXED)
+    outcome = invoke("decompose", "net.onnx", "--target", "wonnx", "--include", "conv")
+    assert outcome.code == 4
+    assert "no activation was selected" in outcome.out
+    assert "not selected: 2 activations that wonnx is not known to run" in outcome.out
+    some = invoke("decompose", "net.onnx", "--target", "wonnx", "--activation", "relu")
+    assert "every selected activation runs as it stands" in some.out
+    assert "not selected: 2 activations" in some.out
+    written = invoke("decompose", "net.onnx", "--target", "wonnx", "--activation", "hard-swish")
+    assert "wrote net.wonnx.onnx; not selected: 1 activation that" in written.out
+    save("none.onnx", "[neg] y = Neg (x)")
+    assert "no activation was looked at" in invoke("decompose", "none.onnx", "--target", "wonnx").out
+
+
+CONSTANTS = (
+    "lo = Constant <value: tensor = float {0}> ()\n  hi = Constant <value: tensor = float {6}> ()\n"
+    "  [act] h = Clip (x, lo, hi)"
+)
+
+
+def test_constant_nodes_become_initializers_where_the_target_takes_none(folder: Path) -> None:
+    save("net.onnx", CONSTANTS + "\n  y = Relu (h)")
+    assert "not like this" in invoke("inspect", "net.onnx", "--target", "ort-web-webgpu").out
+    outcome = invoke("decompose", "net.onnx", "--target", "ort-web-webgpu")
+    assert outcome.code == 0, outcome.out
+    written = onnx.load("net.ort-web-webgpu.onnx")
+    assert [node.op_type for node in written.graph.node] == ["Clip", "Relu"]
+    assert len(written.graph.initializer) == 2
+    assert "every activation runs" in invoke("decompose", "net.ort-web-webgpu.onnx", "--target", "ort-web-webgpu").out
+    assert invoke("fuse", "net.ort-web-webgpu.onnx", "-o", "back.onnx").code == 0
+    assert (folder / "back.onnx").read_bytes() == (folder / "net.onnx").read_bytes()
+
+
+def test_constant_nodes_that_stay_are_remarked_on() -> None:
+    save("net.onnx", CONSTANTS + "\n  y = Mul (h, hi)")
+    outcome = invoke("decompose", "net.onnx", "--target", "ort-web-webgpu")
+    assert outcome.code == 0, outcome.out
+    assert "the model keeps 1 Constant node, and ort-web-webgpu takes none" in outcome.out

@@ -166,6 +166,52 @@ def test_a_quantiser_beside_another_reader_does_not_hide_the_swap() -> None:
     assert onnxact.swap_relu(model).changed
 
 
+BETWEEN = {
+    "identity": "  i = Identity (h)",
+    "max pool": "  i = MaxPool <kernel_shape: ints = [2]> (h)",
+    "reshape": "  i = Reshape (h, dims)",
+    "transpose": "  i = Transpose <perm: ints = [0, 2, 1]> (h)",
+    "two": "  j = Transpose <perm: ints = [1, 0, 2]> (h)\n  i = Flatten (j)",
+    "unsqueeze": "  j = Unsqueeze (h, one)\n  i = Squeeze (j, one)",
+    "slice": "  i = Slice (h, one, two)",
+}
+
+
+def behind(between: str, zero: int, more: str = "") -> ModelProto:
+    body = f"  [act] h = Relu (x)\n{between}\n  [quant] q = QuantizeLinear (i, s, z)\n  y = DequantizeLinear (q, s, z)"
+    weights = (
+        f"float s = {{0.1}}, uint8 z = {{{zero}}}, int64[1] dims = {{-1}}, int64[1] one = {{1}}, int64[1] two = {{2}}"
+    )
+    return net(body + more, weights)
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_quantiser_behind_what_only_moves_numbers_counts(between: str) -> None:
+    clips, keeps = behind(BETWEEN[between], 0), behind(BETWEEN[between], 3)
+    for model in (clips, keeps):
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+    refused = onnxact.swap_relu(clips)
+    assert not refused.changed
+    assert "clips at zero" in refused.skipped[0].reason
+    assert onnxact.swap_relu(clips, allow_no_effect=True).changed
+    assert "calibrate" in onnxact.swap_relu(keeps).sites[0].warning
+
+
+@pytest.mark.parametrize(
+    ("between", "more"),
+    [
+        ("  i = AveragePool <kernel_shape: ints = [2]> (h)", ""),
+        ("  i = Neg (h)", ""),
+        ("  i = Identity (h)", "\n  k = Neg (i)"),
+        ("  i = Identity (h)", "\n  [other] k = QuantizeLinear (h, s, dims)"),
+        ("  i, j = MaxPool <kernel_shape: ints = [2]> (h)", ""),
+    ],
+)
+def test_what_lets_numbers_below_zero_through_hides_nothing(between: str, more: str) -> None:
+    assert onnxact.swap_relu(behind(between, 0, more)).changed
+
+
 def test_integers_are_left_alone() -> None:
     model = net("  [act] y = Relu (x)", shape="int32[2]")
     (skip,) = onnxact.swap_relu(model).skipped

@@ -24,6 +24,11 @@ from onnxact.rewrite.target.layout import LAYOUTS, accepted, lay_out
         ("slope > 0", {"slope": np.array([0.1, 0.2])}, True),
         ("slope > 0", {"slope": np.array([0.1, -0.2])}, False),
         ("approximate == 'tanh'", {"approximate": "tanh"}, True),
+        ("Y <= 64 and Y % 1 == 0", {"Y": 2.0}, True),
+        ("Y <= 64 and Y % 1 == 0", {"Y": 0.5}, False),
+        ("Y % 1 == 0", {"Y": np.array([2.0, 2.5])}, False),
+        ("axis > 1", {"axis": "one"}, False),
+        ("axis != 1", {"axis": "one"}, True),
         ("approximate == 'tanh'", {"approximate": "none"}, False),
     ],
 )
@@ -35,16 +40,44 @@ def test_the_names_and_the_one_number() -> None:
     assert Condition("min <= 0 and max < inf").names == {"min", "max"}
     assert Condition("alpha == 0.25").pinned("alpha") == 0.25
     assert Condition("alpha == 0.25 and min > 0").pinned("alpha") == 0.25
-    for text in ("alpha != 0.25", "alpha == 0.25 or alpha == 0.5", "alpha == beta", "beta == 1"):
+    assert Condition("0.25 == alpha").pinned("alpha") == 0.25
+    assert Condition("alpha == -0.5").pinned("alpha") == -0.5
+    assert str(Condition("Y <= 64 and Y % 1 == 0")) == "Y <= 64 and Y is a whole number"
+    for text in (
+        "alpha != 0.25",
+        "alpha == 0.25 or alpha == 0.5",
+        "alpha == beta",
+        "beta == 1",
+        "0.25 == alpha == beta",
+    ):
         assert Condition(text).pinned("alpha") is None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "alpha", "alpha = 1", "alpha + 1 == 2", "f(1) == 1", "not alpha == 1", "a == [1]"]
+    "text",
+    [
+        "",
+        "alpha",
+        "alpha = 1",
+        "alpha + 1 == 2",
+        "f(1) == 1",
+        "not alpha == 1",
+        "a == [1]",
+        "a % b == 0",
+        "a % 'x' == 0",
+        "-'x' == a",
+        "a == True",
+    ],
 )
 def test_what_is_no_condition(text: str) -> None:
     with pytest.raises(ValueError, match=r"no condition|no comparison|neither an operand"):
         Condition(text)
+
+
+@pytest.mark.parametrize("text", ["alpha < 'x'", "alpha == 'x'", "approximate == 1", "approximate < 'tanh'"])
+def test_texts_are_no_numbers(text: str) -> None:
+    assert Condition(text).misused({"approximate"})
+    assert not Condition("approximate == 'tanh' and alpha < 1").misused({"approximate"})
 
 
 X = (2, 3, 4, 5)

@@ -158,6 +158,11 @@ SINGLE = {
     "bias-gelu": contrib("[f] y = com.microsoft.BiasGelu (x, b)", BIAS),
     "quick-gelu": contrib("[f] y = com.microsoft.QuickGelu (x)"),
     "quick-gelu-alpha": contrib("[f] y = com.microsoft.QuickGelu <alpha: float = 1.5> (x)"),
+    "scaled-silu": contrib("[f] y = com.microsoft.ScaledSiLU <alpha: float = 1.5> (x)"),
+    "scaled-silu-input": contrib("[f] y = com.microsoft.ScaledSiLU (x, s)", "float s = {0.75}"),
+    "scaled-silu-plain": contrib("[f] y = com.microsoft.ScaledSiLU (x)"),
+    "transpose-matmul": contrib("[f] m = com.microsoft.TransposeMatMul <alpha: float = 0.25, transB: int = 1> (x, x)\n"
+                                "  y = MatMul (m, x)"),
     "matmul": contrib("[f] m = com.microsoft.FusedMatMul <alpha: float = 0.25, transB: int = 1> (x, x)\n"
                       "  y = MatMul (m, x)"),
     "leaky": contrib("[f] y = com.microsoft.QLinearLeakyRelu <alpha: float = 0.25> (x, s, z, t, o)",
@@ -219,15 +224,34 @@ def test_a_sum_inside_a_fused_convolution() -> None:
     assert onnxact.fuse(result.proto).proto == before
 
 
-def test_what_cannot_be_taken_apart_has_a_reason(tmp_path: Path) -> None:
-    before = optimised(conv("Relu"), tmp_path, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
-    if "com.microsoft.nchwc" in domains(before):
-        result = onnxact.decompose(before, target="onnx")
-        assert not result.changed
-        assert "ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL" in result.left[0].reason
+def test_a_convolution_with_channels_last() -> None:
+    """No kernel for it on most processors: what it computes is compared with its documentation."""
+    w, b = weights(4, 3, 3, 3), weights(4)
+    node = helper.make_node("NhwcFusedConv", ["x", w.name, b.name, "z"], ["y"], "f", activation="Relu", pads=[1] * 4)
+    node.domain = "com.microsoft"
+    before = model([node], [w, b], [1, 5, 6, 3], [1, 5, 6, 4])
+    before.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1, 5, 6, 4]))
+    before.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    after = onnxact.decompose(before, target="onnx").proto
+    assert [n.op_type for n in after.graph.node] == ["Transpose", "Conv", "Transpose", "Add", "Relu"]
+    onnx.checker.check_model(after, full_check=True)
+    plain = model(
+        [helper.make_node("Conv", ["x", w.name, b.name], ["y"], pads=[1] * 4)], [w, b], [1, 3, 5, 6], [1, 4, 5, 6]
+    )
+    x, z = (RANDOM.normal(0, 1, (1, 5, 6, c)).astype(np.float32) for c in (3, 4))
+    left = runtime.outputs(plain, {"x": x.transpose(0, 3, 1, 2)})
+    right = runtime.outputs(after, {"x": x, "z": z})
+    assert left is not None
+    assert right is not None
+    np.testing.assert_allclose(np.maximum(left[0].transpose(0, 2, 3, 1) + z, 0), right[0], atol=1e-5)
+    assert onnxact.fuse(after).proto == before
+
+
+def test_what_cannot_be_taken_apart_has_a_reason() -> None:
     for body, words in (
         ("[f] y = com.microsoft.FusedMatMul <transBatchA: int = 1> (x, x)", "transposes its batches"),
         ("[f] y = com.microsoft.FusedGemm <activation: string = \"Cosine\"> (x, x)", "activation 'Cosine'"),
+        ("[f] y = com.microsoft.NhwcMaxPool (x)", "ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL"),
         ("[f] y = com.microsoft.BiasSplitGelu (x, x)", "no op of the ONNX standard"),
         ("[f] y = LayerNormalization (x, x)", "from opset 17"),
     ):  # fmt: skip

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.errors import ModelError, UsageError
+from onnxact.rewrite.target.judge import Judge, Place
 from onnxact.rewrite.target.known import find_target, names
+from onnxact.rewrite.target.matrix import decided
 from onnxact.rewrite.target.reading import parse
+from onnxact.rewrite.target.rules import Target
+from onnxact.rewrite.target.use import Operand, Use
 from onnxact.rewrite.target.values import CONSTANTS, RESTRICTED, WRONG
 from onnxact.rewrite.target.values import HEAD as HEAD_KEYS
 from tests.targets.examples import FILES
@@ -91,6 +97,10 @@ BAD = {
     "dtype": (HEAD + 'ops = ["Relu"]\ndtypes = ["float"]\n', "'float' is none of float16"),
     "operand": (HEAD + 'ops = ["Elu"]\n[restricted.Elu]\nwhen = "beta == 1"\n', "'beta' is no operand of Elu"),
     "condition": (HEAD + 'ops = ["Elu"]\n[restricted.Elu]\nwhen = "alpha = 1"\n', "is no condition"),
+    "text and number": (HEAD + 'ops = ["Elu"]\n[restricted.Elu]\nwhen = "alpha < \'x\'"\n', "line 7, key 'restricted.Elu.when': \"alpha < 'x'\" compares a text"),  # noqa: E501
+    "number and text": (HEAD + 'ops = ["Gelu"]\n[wrong.Gelu]\nwhy = "w"\nwhen = "approximate == 1"\n', "line 8, key 'wrong.Gelu.when': 'approximate == 1' compares a text"),  # noqa: E501
+    "layout of no operand": (HEAD + 'ops = ["PRelu"]\n[restricted.PRelu]\nshapes.slop = ["one"]\n', "line 7, key 'restricted.PRelu.shapes.slop': 'slop' is no operand"),  # noqa: E501
+    "contrib layout": (HEAD + 'ops = ["com.microsoft::Gelu"]\n[restricted."com.microsoft::Gelu"]\nconstant = ["x"]\n', "'x' is no operand of com.microsoft::Gelu"),  # noqa: E501
     "call": (HEAD + 'ops = ["Elu"]\n[restricted.Elu]\nwhen = "exit() == 1"\n', "neither an operand nor a number"),
     "layout": (HEAD + 'ops = ["PRelu"]\n[restricted.PRelu]\nshapes.slope = ["NCHW"]\n', "'NCHW' is none of one, full"),
     "no why": (HEAD + 'ops = ["Elu"]\n[wrong.Elu]\nwhen = "alpha == 1"\n', "line 6, key 'wrong.Elu': states no `why`"),
@@ -138,3 +148,52 @@ def test_the_documentation_shows_a_file_that_is_read() -> None:
     assert {*HEAD_KEYS, *RESTRICTED, *WRONG, *CONSTANTS} - {"when", *TABLES} <= {
         key.partition(".")[0] for key in mentioned
     }
+
+
+def contrib_target(rule: str) -> Target:
+    name = "com.microsoft::FusedConv"
+    return parse(f'{HEAD}ops = ["Relu", "LeakyRelu", "{name}"]\n[restricted."{name}"]\n{rule}\n', "mine", "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("rule", "attributes", "runs"),
+    [
+        ("when = \"activation == 'Relu'\"", {"activation": "Relu"}, True),
+        ("when = \"activation == 'Relu'\"", {"activation": "Tanh"}, False),
+        ("when = \"activation == 'Relu'\"", {}, False),
+        ('when = "group == 1"', {"group": 1.0, "activation": "Relu"}, True),
+        ('when = "group == 1"', {"group": 4.0}, False),
+        ("stated = ['group']", {}, False),
+    ],
+)
+def test_conditions_on_ops_of_another_domain(rule: str, attributes: dict[str, Any], runs: bool) -> None:
+    judge = Judge(contrib_target(rule), Place(13, "float32", {}, (1, 4, 5, 5)))
+    use = Use("com.microsoft::FusedConv", attributes, frozenset(attributes))
+    assert (judge.node(use) is None) is runs
+
+
+@pytest.mark.parametrize("condition", ["alpha == 1", "1 == alpha"])
+def test_a_fixed_slope_that_gives_no_form_is_a_reason(condition: str) -> None:
+    target = parse(
+        HEAD + f'ops = ["LeakyRelu", "Mul", "Add"]\n[restricted.LeakyRelu]\nwhen = "{condition}"\n', "m", "m"
+    )
+    found = decided(target, "leaky_relu")
+    assert found.after is None
+    assert "LeakyRelu only where" in found.reason
+
+
+def test_a_fixed_slope_is_known_on_either_side() -> None:
+    head = HEAD + 'ops = ["LeakyRelu", "Mul", "Add"]\n[restricted.LeakyRelu]\n'
+    for condition in ("alpha == 0.125", "0.125 == alpha"):
+        found = decided(parse(f'{head}when = "{condition}"\n', "mine", "mine.toml"), "leaky_relu")
+        assert found.after is not None
+        assert found.after.form == "fixed-slope[slope=0.125]"
+
+
+def test_an_exponent_has_to_be_whole() -> None:
+    judge = Judge(find_target("onnx-mlir-nnpa-z16"), Place(13, "float32", {}, (1, 4, 5, 5)))
+    found = {exponent: judge.node(Use("Pow", {"X": Operand.COMPUTED, "Y": np.float32(exponent)}, frozenset()))
+             for exponent in (2.0, 0.5, 65.0)}  # fmt: skip
+    assert found[2.0] is None
+    assert "Y is a whole number" in str(found[0.5])
+    assert found[65.0] is not None

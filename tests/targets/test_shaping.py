@@ -59,7 +59,29 @@ def test_constants_of_full_shape_where_there_is_no_broadcasting() -> None:
 def test_a_full_shape_that_is_not_known_is_a_reason() -> None:
     result = onnxact.decompose(net(LEAKY, shape="float[N,3,4]"), target="onnx-mlir-nnpa-z16")
     assert not result.changed
-    assert "cannot be written as full for x of shape [N, 3, 4]" in result.left[0].reason
+    assert "cannot be written as full for x of shape [N, 3, 4]; fix its dimensions with" in result.left[0].reason
+
+
+def test_an_unknown_rank_is_a_reason_with_a_way_out() -> None:
+    model = net("[act] y = Exp (x)\n  z = Elu (y)", shape="float[2,3,4]")
+    del model.graph.node[0]
+    model.graph.node[0].input[0] = "x"
+    model.graph.node[0].output[0] = "y"
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.ClearField("shape")
+    result = onnxact.decompose(model, target="onnx-mlir-nnpa-z16")
+    assert "is not known; declare it, or run onnx.shape_inference" in result.left[0].reason
+
+
+def test_constants_of_an_old_model_are_a_reason_with_a_way_out() -> None:
+    model = net(LEAKY)
+    model.ir_version = 3
+    result = onnxact.decompose(model, target="ort-web-webgpu", partial=True)
+    assert not result.changed
+    swish = net("[act] y = Selu (x)")
+    swish.ir_version = 3
+    refused = onnxact.decompose(swish, target="ort-web-webgpu")
+    assert "there is no Constant; the model has IR version 3" in refused.left[0].reason
 
 
 @pytest.mark.parametrize(("shape", "dimensions"), [("scalar", ()), ("one", (1,))])
@@ -97,7 +119,10 @@ net (float[2,3] x) => (float[2,3] y) { y = f.act (x) }
 <domain: "f", opset_import: ["" : 18]> act (x) => (y) { [act] y = LeakyRelu <alpha: float = 0.25> (x) }"""
     model = onnx.parser.parse_model(function)
     refused = onnxact.decompose(model, target=own(tmp_path, FEW))
-    assert "its constants would be Constant nodes, and there is no Constant" in refused.left[0].reason
+    assert (
+        "its constants would be Constant nodes, and there is no Constant; inline the function first"
+        in refused.left[0].reason
+    )
     taken = onnxact.decompose(model, target=own(tmp_path, FEW.replace('"Exp"', '"Exp", "Constant"')))
     assert [node.op_type for node in taken.proto.functions[0].node] == ["Constant", "Mul", "Max"]
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from onnxact.activation.catalog import ACTIVATIONS, FAMILIES, FIXED_SLOPE, Activation, Form
 from onnxact.activation.expr import TRUE, size
 from onnxact.activation.forms import Lowered, derivations, family_member
+from onnxact.errors import UsageError
 from onnxact.rewrite.choose import Setting, is_exact, obstacle
 from onnxact.rewrite.obstacle import version_obstacle
 from onnxact.rewrite.site import Site
@@ -79,10 +80,17 @@ def candidates(judge: Judge, site: Site, *, quantised: bool) -> tuple[list[Candi
 def _forms(activation: Activation, target: Target) -> Iterator[Lowered]:
     """Yield the forms of the table; of a family the one with the number that the target has."""
     for name, form in activation.forms.items():
-        if name in FAMILIES and (slope := fixed_slope(target)) not in (None, FIXED_SLOPE):
-            yield family_member(name, slope or 0.0)
-        else:
-            yield Lowered(name, form)
+        yield _own_member(name, fixed_slope(target)) or Lowered(name, form)
+
+
+def _own_member(name: str, slope: float | None) -> Lowered | None:
+    """Return the form of a family with a target's own number; None where it has none, or one that gives no form."""
+    if name not in FAMILIES or slope in (None, FIXED_SLOPE):
+        return None
+    try:
+        return family_member(name, slope or 0.0)
+    except UsageError:
+        return None
 
 
 def fixed_slope(target: Target) -> float | None:

@@ -14,13 +14,13 @@ from onnxact.activation.forms import find_form
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, same_bits
-from onnxact.rewrite.contrib import Expansion
 from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
+from onnxact.rewrite.expansion import Expansion
 from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.candidates import Candidate, Reason, candidates, fixed_slope, grouped
 from onnxact.rewrite.target.judge import ORDER, Judge, Refusal, summed
 from onnxact.rewrite.target.rules import Target
-from onnxact.rewrite.target.standing import between_quantisers, place_of, refusals_of
+from onnxact.rewrite.target.standing import between_quantisers, place_of, refusals_of, with_constants
 from onnxact.rewrite.target.use import use_of_node
 
 
@@ -29,7 +29,7 @@ class Decision:
     """What becomes of a site. `refusals`: why it does not run as it stands; none where it does.
 
     `after`: what it becomes, None where it stays. `reasons`: form -> why it was not taken. `obstacle`: what else there
-    is to say where nothing can be written.
+    is to say where nothing can be written. `together`: it is replaced only with all others of its scope that say so.
     """
 
     site: Site
@@ -37,6 +37,7 @@ class Decision:
     after: After | None = None
     reasons: tuple[Reason, ...] = ()
     obstacle: str = ""
+    together: bool = False
 
     @property
     def status(self) -> str:
@@ -84,6 +85,7 @@ class Decider:
 
     def decide(self, site: Site) -> Decision:
         """Return what becomes of a site that `find` found."""
+        site = with_constants(site, self.target)
         place = place_of(site, self.target)
         quantised = site.scope.path in self._quantising and between_quantisers(site)
         key = (site.kind, place.shape, quantised)
@@ -95,12 +97,15 @@ class Decider:
 
     def take_apart(self, site: Site, found: Expansion) -> Decision:
         """Return what becomes of a fused node, whose activation may need a form in turn."""
-        judge = Judge(self.target, place_of(site, self.target))
         refusal: Refusal | None = Refusal("missing", "no {}", site.form)
         if self.target.rules(site.form):
+            judge = Judge(self.target, place_of(site, self.target))
             refusal = judge.node(use_of_node(site.scope, site.scope.nodes[site.root]))
-        if refusal is None:
-            return Decision(site)
+        return Decision(site) if refusal is None else self.replaced(site, found, refusal)
+
+    def replaced(self, site: Site, found: Expansion, refusal: Refusal) -> Decision:
+        """Return what becomes of a fused node that does not run as it stands."""
+        judge = Judge(self.target, place_of(site, self.target))
         return self._rewritten(judge, Decision(site, (refusal,)), found, quantised=False)
 
     def _judged(self, judge: Judge, site: Site, *, quantised: bool) -> Decision:
@@ -151,9 +156,7 @@ def _after(judge: Judge, site: Site, best: Candidate, around: Expansion | None, 
     warnings = list(best.doubts)
     if best.form.error:
         name = f"{site.activation.replace('_', '-')} {best.name}"
-        warnings.append(
-            f"{name} is another function, up to {best.form.error:g} off: give --atol for the check to pass it"
-        )
+        warnings.append(f"{name} is another function, up to {best.form.error:g} off")
     warning = "; ".join(warnings)
     return After(
         site.activation, best.name, site.parameters, best.form.expr, exact, note, warning, judge.writing, around

@@ -51,13 +51,16 @@ def summed(refusals: Iterable[Refusal]) -> str:
 
 
 class Place(NamedTuple):
-    """What is known where a form stands or is to be written. `function`: constants have to be Constant nodes."""
+    """What is known where a form stands or is to be written.
+
+    `nodes_only`: how to get rid of it that constants have to be Constant nodes there; empty where they have not.
+    """
 
     opset: int
     dtype: str
     parameters: Parameters
     shape: Shape | None
-    function: bool = False
+    nodes_only: str = ""
 
 
 class Judge:
@@ -78,7 +81,7 @@ class Judge:
         """How constants are written at this place."""
         constants, rules = self.target.constants, self.target.ops or {}
         shapes = {(op, name): layouts for op in rules for rule in rules[op] for name, layouts in rule.shapes.items()}
-        nodes = constants.nodes or self.place.function
+        nodes = constants.nodes or bool(self.place.nodes_only)
         return Writing(self.place.shape, constants.shape, shapes, constants.shared, nodes, self.target.value_info)
 
     def form(self, expr: Expr) -> list[Refusal]:
@@ -155,7 +158,7 @@ class Judge:
         if rule.rank is None and rule.axes is None:
             return ""
         if shape is None:
-            return f"{op} takes {rule.rank or rule.axes} dimensions, and the rank of x is not known"
+            return f"{op} takes {rule.rank or rule.axes} dimensions, and the rank of x is not known{_fixing(None)}"
         if rule.rank is not None and len(shape) not in rule.rank:
             return f"{op} takes {rule.rank} dimensions, and x has {len(shape)}"
         large = sum(size != 1 for size in shape)
@@ -180,7 +183,8 @@ class Judge:
         """Return why the constants of a call cannot be written as the target takes them."""
         constants = list(_inputs(use, self.place.opset))
         if constants and self.writing.nodes and not self.target.rules("Constant"):
-            return "its constants would be Constant nodes, and there is no Constant"
+            way_out = f"; {self.place.nodes_only}" if self.place.nodes_only else ""
+            return f"its constants would be Constant nodes, and there is no Constant{way_out}"
         if rule.same_shape and constants and self.target.constants.shape != "full":
             return f"{use.op} takes operands of one shape, and its constants have another"
         return next(filter(None, (self._layout(use.op, name, value) for name, value in constants)), "")
@@ -193,7 +197,8 @@ class Judge:
         if self.writing.laid_out(op, name, np.asarray(rounded(value, FLOATS[self.place.dtype]))) is not None:
             return ""
         layouts = self.writing.shapes.get((op, name), (self.writing.constants,))
-        return f"{op}'s {name} cannot be written as {' or '.join(layouts)} for x of shape {_shown(self.place.shape)}"
+        written = f"{op}'s {name} cannot be written as {' or '.join(layouts)}"
+        return f"{written} for x of shape {_shown(self.place.shape)}{_fixing(self.place.shape)}"
 
     def _wrong(self, use: Use) -> Refusal | None:
         for wrong in self.target.wrong.get(use.op, ()):
@@ -203,7 +208,9 @@ class Judge:
 
 
 def _inputs(use: Use, opset: int) -> list[tuple[str, Any]]:
-    """Return the operands that are inputs of the node and are not computed from x."""
+    """Return the operands that are inputs of the node and are not computed from x; none of ops that ONNX has not."""
+    if "::" in use.op:
+        return []
     attributes = schema.attributes(use.op, opset)
     return [
         (name, value)
@@ -249,6 +256,15 @@ def _extent(wrong: Wrong) -> str:
     parts = [unstated, f"where {wrong.when}" if wrong.when else "", f"for {wrong.inputs}" if wrong.inputs else ""]
     found = " ".join(filter(None, parts))
     return f" {found}" if found else ""
+
+
+def _fixing(shape: Shape | None) -> str:
+    """Return how a shape gets known; empty where it is."""
+    if shape is None:
+        return "; declare it, or run onnx.shape_inference"
+    if all(isinstance(size, int) and size > 0 for size in shape):
+        return ""
+    return "; fix its dimensions with onnx.tools.update_model_dims.update_inputs_outputs_dims"
 
 
 def _shown(shape: Shape | None) -> str:

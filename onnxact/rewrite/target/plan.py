@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.errors import ModelError
 from onnxact.model.edit import Skip
+from onnxact.model.naming import Names
 from onnxact.model.view import View
-from onnxact.rewrite.contrib import Fused, foreign, fused
+from onnxact.rewrite.blocked.apart import Apart, apart, blocked_activations
+from onnxact.rewrite.blocked.region import DOMAIN as BLOCKED
+from onnxact.rewrite.contrib import foreign, fused
 from onnxact.rewrite.draft import Draft, Drafter, Recorder
+from onnxact.rewrite.expansion import Fused
 from onnxact.rewrite.find import Found, find
 from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
@@ -17,7 +23,8 @@ from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.decide import Decider, Decision, convert
 from onnxact.rewrite.target.judge import Judge, Refusal
 from onnxact.rewrite.target.rules import Target
-from onnxact.rewrite.target.standing import place_of, refusals_of
+from onnxact.rewrite.target.standing import place_of, refusals_of, refusals_of_nodes, takes_constant_nodes
+from onnxact.rewrite.target.stray import Stray, strays
 
 
 def plan(
@@ -38,12 +45,16 @@ def plan(
     drafter, recorder = Drafter(view), Recorder()
     left: list[Skip] = []
     found = find(view)
-    for decision in decisions(view, target, found, allow_inexact=allow_inexact):
+    decided, remarks, values = decisions(view, target, found, allow_inexact=allow_inexact)
+    decided = all_or_none(decided, lambda site: _is_selected(selection, site))
+    chosen = [one for one in decided if _is_selected(selection, one.site)]
+    for decision in chosen:
         site, after = decision.site, decision.after
-        if not _is_selected(selection, site) or decision.status == "native":
+        if decision.status == "native":
             continue
         if after is not None:
-            drafter.write(site, after, recorder.text(site, after.form) if keep_provenance else None)
+            recorded = keep_provenance and not decision.together
+            drafter.write(site, after, recorder.text(site, after.form) if recorded else None)
             continue
         drafter.skip(site, f"{target.name}: {decision.reason}")
         if decision.left:
@@ -51,25 +62,68 @@ def plan(
     for skip in _foreign(view, target, selection):
         drafter.skips.append(skip)
         left.append(skip)
-    drafter.skips.extend(_unclear(target, found, selection))
-    return drafter.finish(left)
+    drafter.skips.extend(_unclear(target, uncounted(found, decided), selection))
+    gone = sum(site.scope.op_types[index] == "Constant" for site in drafter.sites for index in site.inner)
+    passed = sum(one.status != "native" for one in decided) - sum(one.status != "native" for one in chosen)
+    remarks = [*_constants(view, target, gone), *remarks]
+    draft = replace(drafter.finish(left), looked_at=len(chosen), passed_over=passed, remarks=tuple(remarks))
+    return replace(draft, plan=replace(draft.plan, renamed=_renamed(chosen, values, drafter.emitter.names)))
+
+
+def _renamed(
+    chosen: Iterable[Decision], values: Mapping[str, Iterable[str]], names: Names
+) -> dict[str, dict[str, str]]:
+    """Return new names for the values in blocks, where those are taken out of them."""
+    scopes = {one.site.scope.path for one in chosen if one.together and one.after is not None}
+    return {path: {name: names.fresh(f"{name}_unblocked") for name in values[path]} for path in sorted(scopes)}
 
 
 def _is_selected(selection: Selection, site: Site) -> bool:
     return selection.takes(site) if site.activation else selection.reaches(site.node, site.scope.path)
 
 
-def decisions(view: View, target: Target, found: Found, *, allow_inexact: bool = False) -> Iterator[Decision]:
-    """Yield what becomes of every activation in a model, in the order of its nodes."""
+class Decisions(NamedTuple):
+    """What becomes of every activation in a model, in the order of its nodes, and what else there is to say."""
+
+    decided: list[Decision]
+    remarks: list[str]
+    values: Mapping[str, Iterable[str]]
+    """Scope -> the values in ONNX Runtime's blocks of channels."""
+
+
+def decisions(view: View, target: Target, found: Found, *, allow_inexact: bool = False) -> Decisions:
+    """Return what becomes of every activation in a model, and of every node of ONNX Runtime's own."""
     decider = Decider(target, view, allow_inexact=allow_inexact)
     recorded = recorded_sites(view)
     sites = [site for site in found.sites if (site.scope.path, site.root) not in recorded]
     decided = [decider.decide(site) for site in sites]
     decided += [_decomposed(target, site) for site in dict.fromkeys(recorded.values())]
     decided += [_fused(decider, one) for one in fused(view)]
+    native = target.rules(f"{BLOCKED}::Conv")
+    decided += [Decision(site) for site in (blocked_activations(view) if native else ())]
+    blocked = Apart([], [], {}) if native else apart(view)
+    decided += [replace(_unblocked(decider, one), together=True) for one in blocked.found]
+    covered = {(one.site.scope.path, index) for one in decided for index in one.site.nodes}
+    decided += [_astray(target, one) for one in strays(view, covered)]
     order = {scope.path: number for number, scope in enumerate(view.scopes)}
     decided.sort(key=lambda decision: (order[decision.site.scope.path], decision.site.root))
-    yield from decided
+    return Decisions(decided, blocked.remarks, blocked.values)
+
+
+def all_or_none(decided: Iterable[Decision], is_selected: Callable[[Site], bool]) -> list[Decision]:
+    """Return the decisions so that of what can only be replaced together all is, or nothing."""
+    decided = list(decided)
+    stays = {}
+    for one in decided:
+        if one.together and (one.after is None or not is_selected(one.site)):
+            stays[one.site.scope.path] = "not all of it is selected" if one.after else f"{one.site.where} stays"
+    whole = "what is in blocks of channels is taken apart whole or not at all, and "
+    return [
+        replace(one, after=None, reasons=(), obstacle=whole + stays[one.site.scope.path])
+        if one.together and one.after is not None and one.site.scope.path in stays
+        else one
+        for one in decided
+    ]
 
 
 def _decomposed(target: Target, site: Site) -> Decision:
@@ -87,6 +141,26 @@ def _fused(decider: Decider, one: Fused) -> Decision:
     return Decision(one.site, (refusal,), obstacle=one.reason)
 
 
+def _unblocked(decider: Decider, one: Fused) -> Decision:
+    refusal = Refusal("missing", "no {}", one.site.form)
+    if one.expansion is None:
+        return Decision(one.site, (refusal,), obstacle=one.reason)
+    return decider.replaced(one.site, one.expansion, refusal)
+
+
+def _astray(target: Target, stray: Stray) -> Decision:
+    """Return whether a node that no form can replace runs as it stands."""
+    site = stray.site
+    refusals = tuple(refusals_of_nodes(Judge(target, place_of(site, target)), site))
+    return Decision(site, refusals, obstacle=stray.reason)
+
+
+def uncounted(found: Found, decided: Iterable[Decision]) -> Found:
+    """Return what was found without the skips of nodes that were judged all the same."""
+    judged = {Stray(one.site, one.obstacle).skip for one in decided if one.after is None and one.obstacle}
+    return found._replace(skips=[skip for skip in found.skips if skip not in judged])
+
+
 def _foreign(view: View, target: Target, selection: Selection) -> Iterator[Skip]:
     """Yield the other nodes that are not ONNX's, where nothing else is to be left."""
     for scope, node, reason in foreign(view) if target.ops is None else ():
@@ -95,7 +169,7 @@ def _foreign(view: View, target: Target, selection: Selection) -> Iterator[Skip]
 
 
 def _unclear(target: Target, found: Found, selection: Selection) -> list[Skip]:
-    """Return the native ops that are no sites, of activations that the target does not have."""
+    """Return the trees that are no sites, of activations that the target does not have."""
     names = [n for n, row in ACTIVATIONS.items() if row.native is not None and not target.rules(row.native.op)]
     return found.like([name for name in names if selection.wants(name)], selection)
 
@@ -112,13 +186,18 @@ def opset_obstacle(view: View, target: Target) -> str:
     return f"the model has opset {opset}, and {target.name} reads {target.opset}; {convert(lowest)}"
 
 
-def remarks(view: View, target: Target) -> list[str]:
+def remarks_on(view: View, target: Target) -> list[str]:
     """Return what is to be said about a model and a target beside its activations."""
     found = [reason] if (reason := opset_obstacle(view, target)) else []
-    constants = sum(scope.op_types.count("Constant") for scope in view.scopes)
-    if constants and target.ops is not None and not target.rules("Constant"):
-        found.append(
-            f"the model has {constants} Constant nodes, and {target.name} takes none; ONNX Runtime's basic "
+    return [*found, *_constants(view, target), *target.remarks]
+
+
+def _constants(view: View, target: Target, gone: int = 0) -> Iterator[str]:
+    """Yield what there is to say of Constant nodes that the target does not take; `gone`: how many are replaced."""
+    count = sum(scope.op_types.count("Constant") for scope in view.scopes) - gone
+    if count and not takes_constant_nodes(target):
+        nodes = f"{count} Constant node{'s' if count > 1 else ''}"
+        yield (
+            f"the model {'keeps' if gone else 'has'} {nodes}, and {target.name} takes none; ONNX Runtime's basic "
             "optimisation makes initializers of them"
         )
-    return [*found, *target.remarks]

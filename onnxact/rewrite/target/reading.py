@@ -161,8 +161,10 @@ def _rules(tables: Mapping[str, Any], ops: Iterable[str]) -> dict[str, Rule]:
         if op not in ops:
             raise _RefusedError(path, f"{op!r} is not among `ops`{_near(op, ops)}")
         fields = _fields(_checked_table(table, path), RESTRICTED, path)
-        for key in ("constant", "may_be_constant", "stated", "shapes"):
+        for key in ("constant", "may_be_constant", "stated"):
             _check_operands(op, fields.get(key, ()), (*path, key))
+        for name in fields.get("shapes", ()):
+            _check_operands(op, [name], (*path, "shapes", name))
         if "shapes" in fields:
             readers = dict.fromkeys(fields["shapes"], as_layouts)
             fields["shapes"] = _fields(fields["shapes"], readers, (*path, "shapes"))
@@ -170,6 +172,10 @@ def _rules(tables: Mapping[str, Any], ops: Iterable[str]) -> dict[str, Rule]:
             fields["when"] = _condition(op, fields["when"], (*path, "when"))
         found[op] = Rule(**fields)
     return found
+
+
+_OF_ANY_ATTRIBUTE = ("when", "stated", "unless_stated")
+"""The keys that take any name for an op of another domain, whose attributes onnx does not know."""
 
 
 def _checked_table(value: Any, path: Keys) -> dict[str, Any]:
@@ -182,7 +188,7 @@ def _checked_table(value: Any, path: Keys) -> dict[str, Any]:
 def _check_operands(op: str, names: Iterable[str], path: Keys) -> None:
     known = PRIMITIVES[op].operands if op in PRIMITIVES else ()
     for name in names:
-        if name not in known:
+        if name not in known and not ("::" in op and path[-1] in _OF_ANY_ATTRIBUTE):
             raise _RefusedError(
                 path, f"{name!r} is no operand of {op}; its operands: {', '.join(known) or 'not known'}"
             )
@@ -194,7 +200,23 @@ def _condition(op: str, text: str, path: Keys) -> Condition:
     except ValueError as error:
         raise _RefusedError(path, str(error)) from error
     _check_operands(op, sorted(condition.names), path)
+    if reason := condition.misused(_texts(op, condition)):
+        raise _RefusedError(path, reason)
     return condition
+
+
+def _texts(op: str, condition: Condition) -> frozenset[str]:
+    """Return the operands of an op that are texts; of one that onnx does not know, those that are compared with one."""
+    if op not in PRIMITIVES:
+        return condition.compared_with_texts
+    known = {
+        name for found in defs.get_all_schemas_with_history() if found.name == op for name in _text_attributes(found)
+    }
+    return frozenset(known)
+
+
+def _text_attributes(schema: defs.OpSchema) -> list[str]:
+    return [name for name, stated in schema.attributes.items() if stated.type == defs.OpSchema.AttrType.STRING]
 
 
 def _wrong(tables: Mapping[str, Any], ops: Mapping[str, Any]) -> dict[str, tuple[Wrong, ...]]:
@@ -216,10 +238,8 @@ def _wrong_entry(op: str, table: Mapping[str, Any], path: Keys) -> Wrong:
     for key in ("when", "inputs"):
         if key in fields:
             fields[key] = _condition(op, fields[key], (*path, key))
-    if "inputs" in fields and fields["inputs"].names != {PRIMITIVES[op].operands[0]}:
-        raise _RefusedError(
-            (*path, "inputs"), f"must speak of {PRIMITIVES[op].operands[0]} alone; use `when` for the others"
-        )
+    if "inputs" in fields and fields["inputs"].names != {(first := PRIMITIVES[op].operands[0])}:
+        raise _RefusedError((*path, "inputs"), f"must speak of {first} alone; use `when` for the others")
     return Wrong(**fields)
 
 

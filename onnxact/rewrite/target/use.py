@@ -55,12 +55,13 @@ def _folded(arg: Expr, values: Values | None) -> Any:
 
 
 def use_of_node(scope: Scope, node: NodeProto) -> Use:
-    """Return a node as a use; of an op that forms do not have, only the op and its attributes that are texts."""
+    """Return a node as a use; of an op that forms do not have, only the op and its attributes."""
     op = f"{node.domain}::{node.op_type}" if schema.plain(node.domain) else node.op_type
     stated = {attribute.name: attribute for attribute in node.attribute}
     if op not in PRIMITIVES:
-        texts = {name: attribute.s.decode() for name, attribute in stated.items() if attribute.s}
-        return Use(op, texts, frozenset(stated))
+        values = {name: _attribute(attribute) for name, attribute in stated.items()}
+        known = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+        return Use(op, {name: value for name, value in known.items() if value is not None}, frozenset(stated))
     defaults = schema.attributes(op, scope.opset)
     inputs = iter(node.input)
     operands: dict[str, Any] = {}
