@@ -30,7 +30,7 @@ VALUE: Shape = (*NUMBER, *TEXT)
 """A number; "nan", "inf" or "-inf"; or nothing."""
 PLACES: Shape = [list]
 RUN: Shape = {
-    "inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": PLACES,
+    "inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": PLACES, "is_backend": bool,
     "placement_before": PLACES,
 }  # fmt: skip
 OUTPUT: Shape = {
