@@ -30,8 +30,8 @@ VALUE: Shape = (*NUMBER, *TEXT)
 """A number; "nan", "inf" or "-inf"; or nothing."""
 PLACES: Shape = [list]
 RUN: Shape = {
-    "inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": PLACES, "is_backend": bool,
-    "placement_before": PLACES,
+    "inputs": str, "provider": str, "optimise": bool, "before": str, "after": str, "placement": PLACES,
+    "placement_before": PLACES, "is_backend": bool,
 }  # fmt: skip
 OUTPUT: Shape = {
     "name": str, "run": RUN, "outcome": str, "reason": str, "judged_by": str, "dtype": str, "shape": [int],
