@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 UNFINISHED = 4
 """The exit code where something is left that a target does not run."""
+NOTHING_HELPS = "no form with the same bits makes this model faster here by more than the noise: nothing changes"
 _PATIENCE = 1.0
 """Seconds after which what takes long shows its progress."""
 
@@ -76,18 +77,19 @@ def rewrite(verb: Rewrite, model: str, destination: Destination, evidence: Evide
     if not checked:
         demand_used(evidence)
     with reporting(f"{verb.verb} {model}", evidence) as reports:
-        options = check_options(evidence) if checked else None
-        raise typer.Exit(_rewritten(_Task(verb, model, destination, options, display, reports)))
+        options = check_options(evidence) if checked or verb.tuning is not None else {}
+        raise typer.Exit(_rewritten(_Task(verb, model, destination, options, checked, display, reports)))
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be done; `options` are those of the check, None for none."""
+    """What is to be done; `options` say how the models are run, `checked` whether they are compared."""
 
     verb: Rewrite
     model: str
     destination: Destination
-    options: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+    checked: bool
     display: Display
     reports: Reports
 
@@ -103,8 +105,9 @@ def _rewritten(task: _Task) -> int:
     target = writing.path(source, task.verb.what)
     if target is None:
         raise UsageError("a model in a file has a place to write to")
-    result = task.verb.run(source, target)
-    verdict, drift = _evidence(result, display, task.options) if task.options is not None else (None, None)
+    with _progress(display) as progress:
+        result = task.verb.run(source, target, task.options, progress)
+    verdict, drift = _evidence(result, display, task.options) if task.checked else (None, None)
     written = target if _write(result, target, destination, verdict) else None
     _tell(task.reports, result, verdict, destination)
     report = _json_report if display.json else _quiet_report if display.quiet else _text_report
@@ -200,10 +203,15 @@ def _target_line(outcome: _Outcome) -> str:
         count = len(result.left)
         others = "; --partial writes the others" if result.changed else ""
         return f"nothing written: no form for {count} site{'s' if count > 1 else ''} that {result.target} lacks{others}"
+    if not result.changed and result.timing is not None:
+        return f"{NOTHING_HELPS}, {_nothing_done(outcome)}"
     if not result.changed and not result.skipped:
-        done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
-        return f"every activation runs as it stands on {result.target}: nothing to rewrite, {done}"
+        return f"every activation runs as it stands on {result.target}: nothing to rewrite, {_nothing_done(outcome)}"
     return ""
+
+
+def _nothing_done(outcome: _Outcome) -> str:
+    return f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
 
 
 def _last_line(outcome: _Outcome) -> str:
@@ -211,8 +219,7 @@ def _last_line(outcome: _Outcome) -> str:
         return line
     if not outcome.result.changed:
         found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
-        done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
-        return f"nothing to rewrite, {done}{found}"
+        return f"nothing to rewrite, {_nothing_done(outcome)}{found}"
     if outcome.dry_run:
         count = len(outcome.result.sites)
         return f"would rewrite {count} site{'s' if count > 1 else ''}; dry run, nothing written"
@@ -231,7 +238,7 @@ def _quiet_report(outcome: _Outcome) -> None:
         complain(_last_line(outcome))
         show(text.skipped(outcome.result.left, verbose=False), stderr=True)
     elif not outcome.result.changed:
-        complain("nothing to rewrite")
+        complain(NOTHING_HELPS if outcome.result.timing is not None else "nothing to rewrite")
         show(text.skipped(outcome.result.skipped, verbose=False), stderr=True)
     if outcome.verdict is not None and not outcome.verdict.equivalent:
         show(text.verdict(outcome.verdict, verbose=False), stderr=True)

@@ -17,6 +17,9 @@ Target = Annotated[
     typer.Option(metavar="TARGET", help="The runtime that is to run it: a name, a .toml file, or ort:cpu."),
 ]
 Partial = Annotated[bool, flag("--partial", help="With --target, write also where something is left that it lacks.")]
+Fastest = Annotated[
+    bool, flag("--fastest", help="With --target ort:cpu, take the forms with the same bits that are fastest here.")
+]
 OneTarget = Annotated[
     str | None, typer.Argument(metavar="NAME", help="One target; default: list all.", show_default=False)
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.errors import ModelError
@@ -14,6 +14,7 @@ from onnxact.rewrite.find import Found, find
 from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Site
+from onnxact.rewrite.target.contest import Place, Preferences, Wish
 from onnxact.rewrite.target.decide import Decider, Decision, convert
 from onnxact.rewrite.target.judge import Judge, Refusal
 from onnxact.rewrite.target.rules import Target
@@ -27,8 +28,11 @@ def plan(
     allow_inexact: bool = False,
     selection: Selection = EVERYTHING,
     keep_provenance: bool = True,
+    wishes: Mapping[Place, Wish] | None = None,
 ) -> Draft:
     """Return what writing a model for a target does: every selected site that it does not run, in the best form.
+
+    wishes: what is to become of sites that it does run; with them, those that are not named stay, even by a detour.
 
     The draft's `left` are the sites that it does not run and for which there is no form. Raises ModelError where the
     target does not read models of this opset.
@@ -38,9 +42,10 @@ def plan(
     drafter, recorder = Drafter(view), Recorder()
     left: list[Skip] = []
     found = find(view)
-    for decision in decisions(view, target, found, allow_inexact=allow_inexact):
+    decided = decisions(view, target, found, allow_inexact=allow_inexact)
+    for decision in decided if wishes is None else Preferences(target, wishes).applied(decided):
         site, after = decision.site, decision.after
-        if not _is_selected(selection, site) or decision.status == "native":
+        if not is_selected(selection, site) or decision.stands:
             continue
         if after is not None:
             drafter.write(site, after, recorder.text(site, after.form) if keep_provenance else None)
@@ -55,7 +60,8 @@ def plan(
     return drafter.finish(left)
 
 
-def _is_selected(selection: Selection, site: Site) -> bool:
+def is_selected(selection: Selection, site: Site) -> bool:
+    """Tell whether a site, or a fused node without an activation, is asked for."""
     return selection.takes(site) if site.activation else selection.reaches(site.node, site.scope.path)
 
 

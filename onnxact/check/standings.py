@@ -1,0 +1,97 @@
+"""What was measured of a model in several forms: of each group of like sites, and of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnxact.check.timing import Pace
+from onnxact.rewrite.target.contest import Group, Place, Wish
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What was found of one group. `form`: what it takes, empty where it stays; `reason`: why it does.
+
+    `screened`: form -> its pace in the first rounds; `pace`: of the best one, or of the one that is taken. `together`:
+    it is so small that it was tried with others, and `pace` is what all of these gained.
+    """
+
+    group: Group
+    form: str = ""
+    reason: str = ""
+    screened: Mapping[str, Pace] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    best: str = ""
+    pace: Pace | None = None
+    together: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain data."""
+        key = self.group.key
+        return {
+            "activation": key.activation,
+            "before": key.form,
+            "after": self.form or key.form,
+            "dtype": key.dtype,
+            "shape": None if key.shape is None else list(key.shape),
+            "behind": key.behind or None,
+            "sites": [{"scope": site.scope.path, "node": site.node} for site in self.group.sites],
+            "reason": self.reason or None,
+            "together": self.together,
+            "best": self.best or None,
+            "pace": None if self.pace is None else self.pace.describe(),
+            "screened": {form: pace.describe() for form, pace in self.screened.items()},
+            "failed": dict(self.failed),
+        }
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What was measured, where and how. `noise`: the model against itself; `whole`: against the result, if any."""
+
+    provider: str
+    threads: str
+    shapes: Mapping[str, tuple[int, ...]]
+    notes: tuple[str, ...]
+    noise: Pace | None
+    groups: tuple[Standing, ...]
+    whole: Pace | None = None
+
+    @property
+    def faster(self) -> bool:
+        """Whether anything is gained."""
+        return any(standing.form for standing in self.groups)
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {
+            "provider": self.provider,
+            "threads": self.threads,
+            "inputs": {name: list(shape) for name, shape in self.shapes.items()},
+            "notes": list(self.notes),
+            "noise": None if self.noise is None else self.noise.describe(),
+            "whole": None if self.whole is None else self.whole.describe(),
+            "faster": self.faster,
+            "groups": [standing.describe() for standing in self.groups],
+        }
+
+
+def wishes_of(standings: Iterable[Standing]) -> dict[Place, Wish]:
+    """Return what becomes of every site, with the reason."""
+    found: dict[Place, Wish] = {}
+    for standing in standings:
+        found.update(standing.group.wishes(standing.form, standing.reason))
+    return found
+
+
+def shape_text(group: Group) -> str:
+    """Return the shape of a group's sites as a text; empty where it is not known."""
+    shape = group.key.shape
+    return "" if shape is None else f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def shown(pace: Pace) -> str:
+    """Return a ratio with its bounds."""
+    return f"{pace.ratio:.3f} x ({pace.low:.3f} to {pace.high:.3f})"
