@@ -15,6 +15,7 @@ from onnxact.check.track import Track
 from onnxact.errors import UsageError
 from onnxact.interop import Source
 from onnxact.model.edit import apply
+from onnxact.model.types import Shape
 from onnxact.model.view import View
 from onnxact.rewrite.draft import Draft
 from onnxact.rewrite.find import find
@@ -49,17 +50,27 @@ class Course:
             wishes=wishes,
         )
 
-    def model(self, wishes: Mapping[Place, Wish]) -> ModelProto:
-        """Return a copy of the model with what is wished for."""
-        view = View(self.source.original(), self.source.folder, recorded=self.source.recorded)
+    def model(self, part: ModelProto | None, wishes: Mapping[Place, Wish]) -> ModelProto:
+        """Return a copy of the model, or of a part of it, with what is wished for."""
+        proto = ModelProto()
+        if part is None:
+            proto = self.source.original()
+        else:
+            proto.CopyFrom(part)
+        view = View(proto, self.source.folder, recorded=self.source.recorded)
         apply(view, self.draft(view, wishes).plan)
-        return view.model
+        return proto
 
-    def groups(self, view: View, track: Track, plain: ModelProto) -> list[Group]:
-        """Return the selected sites that the target runs as they stand."""
+    def groups(self, view: View, sized: View) -> list[Group]:
+        """Return the selected sites that the target runs as they stand; `sized` declares every shape."""
         decided = decisions(view, self.target, find(view), allow_inexact=self.allow_inexact)
         chosen = (decision for decision in decided if is_selected(self.selection, decision.site))
-        return groups(view, chosen, self.target, track.shape_of(plain))
+        return groups(view, chosen, self.target, lambda path, name: _shape(sized, path, name))
+
+
+def _shape(sized: View, path: str, name: str) -> Shape | None:
+    scope = sized.by_path.get(path)
+    return scope.shape(name) if scope is not None else None
 
 
 def provider_of(target: Target) -> str:
@@ -86,12 +97,14 @@ def tune(
     """
     report = progress or (lambda _what, _done: None)
     report("loading the model", 0.0)
-    plain = course.model({})
+    plain = course.model(None, {})
     track = Track.of(plain, course.source.folder, provider_of(course.target), options)
-    found = course.groups(view, track, plain)
-    timing = Timing(track.provider, track.threads, track.shapes, track.notes, None, ())
+    sized = track.sized(plain)
+    del plain
+    found = course.groups(view, sized)
+    timing = Timing(track.provider, track.threads, track.shapes, track.notes)
     if any(group.key.forms for group in found):
-        timing = Contest(course.model, track, stopwatch or Stopwatch(), report).decide(found, timing)
+        timing = Contest(course.model, track, sized, stopwatch or Stopwatch(), report).decide(found, timing)
     else:
         timing = replace(timing, groups=tuple(Standing(group, reason=group.reason) for group in found))
     return wishes_of(timing.groups), timing

@@ -1,49 +1,78 @@
-"""groups of like sites, and the forms that they could have -> which one is fastest for each, timed in the model.
+"""groups of like sites, and the forms that they could have -> which one is fastest for each, timed in its place.
 
-    every group:          the model as it is  against  the model with that group in each rival form, in turn
-    what each group won:  all of it together, once more, against the model as it is
+    every group:  a site with its neighbours, as it is  against  the same, again  against  the same in each rival form
+    what they won, all of it:                the whole model  against  itself, again  against  the whole model rewritten
 
-A form is kept where the whole model gets faster by more than the noise, which is what the bounds of `timing` leave, and
-how much faster the model is than itself in another session. Groups too small for that to be seen are tried together. If
-in the end the whole is not faster, nothing changes.
+A form is faster for sure where its bounds (see `timing`) are above 1 by more than the same model is from itself in a
+second session, which is the noise. Sites that are too small for that are tried in the whole model with the others, and
+kept only if it is faster by more than the noise, and not slower than without them. What cannot be cut out of the model
+is timed in the whole of it. If in the end the whole is not faster, nothing changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from onnx import ModelProto
 
+from onnxact.check.excerpt import Excerpt, excerpt
 from onnxact.check.loading import UnloadableError
 from onnxact.check.standings import Standing, Timing, shape_text, shown, wishes_of
-from onnxact.check.timing import ROUNDS, Pace, Runner, Stopwatch
+from onnxact.check.timing import Effort, Pace, Runner, Stopwatch
 from onnxact.check.track import Track
+from onnxact.model.view import View
 from onnxact.rewrite.target.contest import Group, Place, Wish
 
-SCREENING = 7
-"""Rounds in which the rivals of a group run in turn; the best of them then runs ROUNDS against the model as it is."""
+SCREENING, DECIDING, WHOLE = Effort(9, 2.0), Effort(101, 3.0), Effort(51, 20.0)
+"""Of all rivals of a group; of the best of them, in sessions of its own; of the whole model."""
 MEMORY = 1 << 30
 """Bytes that sessions may take together; one is taken to hold its weights twice, as it packs them."""
 COPIES = 2
+AGAIN = "again"
+Rewriter = Callable[[ModelProto | None, Mapping[Place, Wish]], ModelProto]
+"""(an excerpt, or None for the whole model; what is wished for) -> a copy with that, and with what the target needs."""
+
+
+class Raced(NamedTuple):
+    """A race: of each form, and of the first model in a second session, which is the noise."""
+
+    paces: dict[str, Pace]
+    noise: Pace
+
+    def is_faster(self, form: str) -> bool:
+        """Tell whether a form is faster by more than the noise."""
+        return self.paces[form].low > 1 + self.noise.offset
+
+
+class Ground(NamedTuple):
+    """What a group is timed on: an excerpt, or None for the whole model; `places` are those of its sites there."""
+
+    part: Excerpt | None
+    places: tuple[Place, ...]
+
+    def wishes(self, form: str) -> dict[Place, Wish]:
+        """Return the wish that all take a form; none for the form that stands there."""
+        return dict.fromkeys(self.places, Wish(form)) if form else {}
 
 
 class Contest:
-    """The races of one model. `variant` makes a copy of it with what is wished for."""
+    """The races of one model, of which `sized` declares every shape."""
 
     def __init__(
         self,
-        variant: Callable[[Mapping[Place, Wish]], ModelProto],
+        rewriter: Rewriter,
         track: Track,
+        sized: View,
         stopwatch: Stopwatch,
         report: Callable[[str, float], None],
     ) -> None:
-        self.variant = variant
+        self.rewriter = rewriter
         self.track = track
+        self.sized = sized
         self.stopwatch = stopwatch
         self.report = report
-        self.plain = self._runner({})
-        self.noise = self._against(self.plain, {})
 
     def decide(self, found: list[Group], timing: Timing) -> Timing:
         """Return the measurements, with what wins."""
@@ -51,117 +80,136 @@ class Contest:
         tried = sum(bool(group.key.forms) for group in found)
         for group in found:
             done = sum(bool(one.group.key.forms) for one in standings)
-            self.report(f"timing {_name(group)}, {done + 1} of {tried}", 0.05 + 0.85 * done / tried)
+            self.report(f"timing {_name(group)}, {done + 1} of {tried}", 0.05 + 0.75 * done / tried)
             standings.append(self._standing(group) if group.key.forms else Standing(group, reason=group.reason))
-        self.report("timing what is small, together", 0.9)
-        standings = self._pooled(standings)
-        self.report("timing the whole", 0.95)
-        whole = self._against(self._runner({}), _forms(standings)) if _any(standings) else None
-        if whole is not None and not self._is_faster(whole):
-            standings = [_withdrawn(one, whole) if one.form else one for one in standings]
-        return replace(timing, noise=self.noise, groups=tuple(standings), whole=whole)
+        sure = [one for one in standings if one.form]
+        likely = [one for one in standings if one.form or one.is_likely]
+        if not likely:
+            return replace(timing, groups=tuple(standings))
+        self.report("timing the whole model", 0.8)
+        return self._verified(timing, standings, sure, likely)
 
-    def _runner(self, wishes: Mapping[Place, Wish]) -> Runner:
-        return self.track.runner(self.variant(wishes))
+    def _verified(
+        self, timing: Timing, standings: list[Standing], sure: list[Standing], likely: list[Standing]
+    ) -> Timing:
+        """Return the measurements, with what the whole model gains from.
 
-    def _against(self, first: Runner, wishes: Mapping[Place, Wish]) -> Pace:
-        """Return the pace of the model with these wishes against `first`."""
-        return self.stopwatch.race(first, {"": self._runner(wishes)}, ROUNDS)[""]
+        All that seems faster is tried together, beside what is so for sure. It is taken where the whole model gets
+        faster by more than the noise, and no slower than with less.
+        """
+        trials = {"likely": wishes_of(one.taken for one in likely), "sure": wishes_of(sure)}
+        if len(likely) == len(sure) or not sure:
+            del trials["sure"]
+        raced = self._whole(trials)
+        held = [name for name in trials if raced.is_faster(name)]
+        best = max(held or trials, key=lambda name: raced.paces[name].ratio)
+        whole = raced.paces[best]
+        kept = {id(one.group) for one in (likely if best == "likely" else sure)} if held else set()
+        made = tuple(_concluded(one, whole, taken=id(one.group) in kept) for one in standings)
+        return replace(timing, groups=made, whole=whole, noise=raced.noise)
 
-    def _is_faster(self, pace: Pace) -> bool:
-        """Tell whether it is faster by more than the noise."""
-        return pace.low > 1 + self.noise.offset
+    def _whole(self, trials: Mapping[str, Mapping[Place, Wish]]) -> Raced:
+        """Race the whole model as it is against itself and against what it could become."""
+        first, again = (self.track.runner(self.rewriter(None, {})) for _ in range(2))
+        others = {name: self.track.runner(self.rewriter(None, wishes)) for name, wishes in trials.items()}
+        paces = self.stopwatch.race(first, {AGAIN: again, **others}, WHOLE)
+        return Raced(paces, paces.pop(AGAIN))
 
     def _standing(self, group: Group) -> Standing:
-        """Return which form a group takes on its own."""
-        screened: dict[str, Pace] = {}
+        """Return which form a group takes: the best of the first rounds, if it is faster in sessions of its own."""
+        ground = self._ground(group)
         failed: dict[str, str] = {}
-        for forms in self._chunks(group.key.forms):
-            runners = dict(self._runners(group, forms, failed))
-            screened.update(self.stopwatch.race(self.plain, runners, SCREENING))
-        standing = Standing(group, screened=screened, failed=failed)
-        best = self._best(screened)
-        if not best or screened[best].ratio <= 1:
-            return replace(standing, best=best, reason=f"no other form is faster here: {_ratios(screened, failed)}")
-        pace = self._against(self.plain, group.wishes(best))
-        standing = replace(standing, best=best, pace=pace)
-        if self._is_faster(pace):
-            return replace(standing, form=best, reason=f"the whole model is {shown(pace)} as fast for these sites")
-        return replace(standing, reason=f"{best} is not faster by more than the noise: {shown(pace)}")
+        raced = self._race(ground, group.key.forms, SCREENING, failed)
+        standing = Standing(group, alone=ground.part is not None, screened=raced.paces, failed=failed)
+        best = _best(raced)
+        if not best:
+            said = _ratios(raced.paces, failed)
+            return replace(standing, noise=raced.noise, reason=f"no other form is faster here: {said}")
+        raced = self._race(ground, (best,), DECIDING, failed)
+        standing = replace(standing, best=best, pace=raced.paces[best], noise=raced.noise)
+        return replace(standing, form=best) if raced.is_faster(best) else standing
 
-    def _chunks(self, forms: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        """Yield the forms, as many at a time as there is memory for sessions."""
-        size = max(1, MEMORY // max(1, COPIES * self.track.weight_bytes) - 1)
+    def _ground(self, group: Group) -> Ground:
+        """Return an excerpt that runs and in which the site can be rewritten, else the whole model."""
+        part = excerpt(group.sites[0], self.sized)
+        if part is not None and self._serves(part, group.key.forms[0]):
+            return Ground(part, (part.place,))
+        return Ground(None, group.places)
+
+    def _serves(self, part: Excerpt, form: str) -> bool:
+        ground = Ground(part, (part.place,))
+        before, after = (self.rewriter(part.model, ground.wishes(one)) for one in ("", form))
+        if before == after:
+            return False
+        try:
+            self._runner(ground, "")()
+        except UnloadableError:
+            return False
+        return True
+
+    def _race(self, ground: Ground, forms: tuple[str, ...], effort: Effort, failed: dict[str, str]) -> Raced:
+        """Race the forms against what stands there, as many at a time as there is memory for sessions."""
+        first, again = self._runner(ground, ""), self._runner(ground, "")
+        paces: dict[str, Pace] = {}
+        for some in self._chunks(ground, forms):
+            runners = dict(self._runners(ground, some, failed))
+            paces.update(self.stopwatch.race(first, {AGAIN: again, **runners}, effort))
+        return Raced(paces, paces.pop(AGAIN))
+
+    def _chunks(self, ground: Ground, forms: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        size = len(forms)
+        if ground.part is None:
+            size = max(1, MEMORY // max(1, COPIES * self.track.weight_bytes) - 2)
         yield from (forms[start : start + size] for start in range(0, len(forms), size))
 
-    def _runners(self, group: Group, forms: tuple[str, ...], failed: dict[str, str]) -> Iterator[tuple[str, Runner]]:
-        """Yield what runs the model with a group in each form; why it does not load goes to `failed`."""
+    def _runners(self, ground: Ground, forms: tuple[str, ...], failed: dict[str, str]) -> Iterator[tuple[str, Runner]]:
+        """Yield what runs each form; why one does not load goes to `failed`."""
         for form in forms:
-            runner = self._runner_or_why(group.wishes(form))
+            runner = self._runner_or_why(ground, form)
             if isinstance(runner, str):
                 failed[form] = runner
             else:
                 yield form, runner
 
-    def _runner_or_why(self, wishes: Mapping[Place, Wish]) -> Runner | str:
+    def _runner_or_why(self, ground: Ground, form: str) -> Runner | str:
         try:
-            return self._runner(wishes)
+            return self._runner(ground, form)
         except UnloadableError as error:
             return str(error)
 
-    def _best(self, screened: Mapping[str, Pace]) -> str:
-        """Return the form with the highest ratio; of those that the noise does not tell from it, the simplest."""
-        if not screened:
-            return ""
-        highest = max(pace.ratio for pace in screened.values())
-        margin = (self.noise.high - self.noise.low) / 2
-        return next(form for form, pace in screened.items() if pace.ratio >= highest - margin)
-
-    def _pooled(self, standings: list[Standing]) -> list[Standing]:
-        """Return the standings, with those that seemed faster but not by enough taken together, if that is enough."""
-        small = [one for one in standings if not one.form and one.pace is not None and one.pace.ratio > 1]
-        if not small or (len(small) < 2 and not _any(standings)):
-            return standings
-        trial = [replace(one, form=self._common(one, standings), together=True) for one in small]
-        won = _forms(standings)
-        first = self._runner(won) if won else self.plain
-        pace = self._against(first, {**won, **_forms(trial)})
-        if not self._is_faster(pace):
-            return standings
-        reason = f"the whole model is {shown(pace)} as fast for these sites and other small ones together"
-        taken = {id(old.group): replace(new, reason=reason, pace=pace) for old, new in zip(small, trial, strict=True)}
-        return [taken.get(id(one.group), one) for one in standings]
-
-    @staticmethod
-    def _common(small: Standing, standings: list[Standing]) -> str:
-        """Return the form that a like group took, else its own best."""
-        key = small.group.key
-        for one in standings:
-            other = one.group.key
-            if one.form in key.forms and (other.activation, other.form) == (key.activation, key.form):
-                return one.form
-        return small.best
+    def _runner(self, ground: Ground, form: str) -> Runner:
+        part = ground.part
+        model = self.rewriter(None if part is None else part.model, ground.wishes(form))
+        return self.track.runner(model, None if part is None else part.inputs)
 
 
-def _forms(standings: list[Standing]) -> dict[Place, Wish]:
-    """Return the forms that are taken."""
-    return wishes_of(standing for standing in standings if standing.form)
+def _best(raced: Raced) -> str:
+    """Return the simplest form that is not shown to be slower than another, or than what stands there; empty for none.
+
+    Which of several such is the fastest the rounds do not tell.
+    """
+    highest = max((1.0, *(pace.ratio for pace in raced.paces.values())))
+    return next((form for form, pace in raced.paces.items() if pace.high >= highest), "")
 
 
-def _any(standings: list[Standing]) -> bool:
-    return any(one.form for one in standings)
-
-
-def _withdrawn(standing: Standing, whole: Pace) -> Standing:
-    reason = f"{standing.form} seemed faster, but the whole model is not, by more than the noise: {shown(whole)}"
-    return replace(standing, form="", together=False, reason=reason)
+def _concluded(standing: Standing, whole: Pace, *, taken: bool) -> Standing:
+    """Return a standing with what becomes of it after all, and why."""
+    pace = standing.pace
+    if pace is None:
+        return standing
+    if taken:
+        beside = "" if standing.form else ", and the whole model faster with it"
+        return replace(standing, form=standing.best, reason=f"{standing.best} is {shown(pace)} as fast here{beside}")
+    if standing.form:
+        reason = f"{standing.form} is faster here, but the whole model is not, by more than the noise: {shown(whole)}"
+        return replace(standing, form="", reason=reason)
+    return replace(standing, reason=f"{standing.best} is not faster by more than the noise: {shown(pace)}")
 
 
 def _name(group: Group) -> str:
-    name = group.key.activation.replace("_", "-")
-    return f"{name} {shape_text(group)}".strip()
+    return f"{group.key.activation.replace('_', '-')} {shape_text(group)}".strip()
 
 
-def _ratios(screened: Mapping[str, Pace], failed: Mapping[str, str]) -> str:
-    parts = [f"{form} {pace.ratio:.3f} x" for form, pace in screened.items()]
+def _ratios(paces: Mapping[str, Pace], failed: Mapping[str, str]) -> str:
+    parts = [f"{form} {pace.ratio:.3f} x" for form, pace in paces.items()]
     return ", ".join([*parts, *(f"{form} does not run" for form in failed)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnxact.check.timing import Pace
@@ -12,20 +12,31 @@ from onnxact.rewrite.target.contest import Group, Place, Wish
 
 @dataclass(frozen=True)
 class Standing:
-    """What was found of one group. `form`: what it takes, empty where it stays; `reason`: why it does.
+    """What was found of one group. `form`: what it takes, empty where it stays; `reason`: why.
 
-    `screened`: form -> its pace in the first rounds; `pace`: of the best one, or of the one that is taken. `together`:
-    it is so small that it was tried with others, and `pace` is what all of these gained.
+    `alone`: it was timed as one site with its neighbours, else in the whole model. `screened`: form -> its pace in the
+    first rounds; `best`: the one that won these, `pace`: how it did then. `noise`: the same model against itself.
     """
 
     group: Group
     form: str = ""
     reason: str = ""
+    alone: bool = False
     screened: Mapping[str, Pace] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     best: str = ""
     pace: Pace | None = None
-    together: bool = False
+    noise: Pace | None = None
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether a form seems faster, be it by no more than the noise."""
+        return self.pace is not None and self.pace.ratio > 1
+
+    @property
+    def taken(self) -> Standing:
+        """The standing in which the best form is taken."""
+        return replace(self, form=self.best)
 
     def describe(self) -> dict[str, Any]:
         """Return plain data."""
@@ -39,9 +50,10 @@ class Standing:
             "behind": key.behind or None,
             "sites": [{"scope": site.scope.path, "node": site.node} for site in self.group.sites],
             "reason": self.reason or None,
-            "together": self.together,
+            "timed": ("one site with its neighbours" if self.alone else "the whole model") if key.forms else None,
             "best": self.best or None,
             "pace": None if self.pace is None else self.pace.describe(),
+            "noise": None if self.noise is None else self.noise.describe(),
             "screened": {form: pace.describe() for form, pace in self.screened.items()},
             "failed": dict(self.failed),
         }
@@ -49,15 +61,18 @@ class Standing:
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured, where and how. `noise`: the model against itself; `whole`: against the result, if any."""
+    """What was measured, where and how.
+
+    `whole`: the whole model against what all that won makes of it, `noise`: against itself; None where nothing won.
+    """
 
     provider: str
     threads: str
     shapes: Mapping[str, tuple[int, ...]]
-    notes: tuple[str, ...]
-    noise: Pace | None
-    groups: tuple[Standing, ...]
+    notes: tuple[str, ...] = ()
+    groups: tuple[Standing, ...] = ()
     whole: Pace | None = None
+    noise: Pace | None = None
 
     @property
     def faster(self) -> bool:

@@ -13,18 +13,28 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Runner = Callable[[], object]
 """Runs a model once."""
 Clock = Callable[[], float]
 SHORTEST = 2e-3
 """Seconds that a measurement takes at least: a quicker model is run several times for one."""
-LONGEST = 10.0
-"""Seconds that a race should take at most; a slow model gets fewer rounds, never fewer than LEAST."""
-ROUNDS, LEAST = 25, 9
+LEAST = 9
+"""Rounds that are run at least, however long they take: with fewer, one outlier could hide the bounds."""
 MISSED = 0.01
-"""The probability of a median outside of a bound. With 9 rounds every one has to be faster, of 25 all but six."""
+"""The probability of a median outside of a bound. Of 9 rounds every one has to be faster, of 51 all but 16."""
+
+
+class Effort(NamedTuple):
+    """How many rounds a race has: as many as so many seconds allow, at most `rounds` and at least LEAST."""
+
+    rounds: int
+    seconds: float
+
+    def affords(self, round_seconds: float) -> int:
+        """Return the number of rounds, where one takes so long."""
+        return max(min(self.rounds, LEAST), min(self.rounds, int(self.seconds / max(round_seconds, 1e-9))))
 
 
 @dataclass(frozen=True)
@@ -97,22 +107,16 @@ class Stopwatch:
             runner()
         return (self.clock() - begin) / times
 
-    def race(self, first: Runner, others: Mapping[str, Runner], rounds: int = ROUNDS) -> dict[str, Pace]:
-        """Run all in turn, as often as `rounds` says or time allows, and return the pace of each against the first."""
+    def race(self, first: Runner, others: Mapping[str, Runner], effort: Effort) -> dict[str, Pace]:
+        """Run all in turn, and return the pace of each against the first."""
         times, once = self.repeats(first)
         for other in others.values():
             other()
             other()
-        rounds = least_of(rounds, once * times * (1 + len(others)))
         before: list[float] = []
         after: dict[str, list[float]] = {name: [] for name in others}
-        for _ in range(rounds):
+        for _ in range(effort.affords(once * times * (1 + len(others)))):
             before.append(self.measure(first, times))
             for name, other in others.items():
                 after[name].append(self.measure(other, times))
         return {name: Pace.of(before, seconds) for name, seconds in after.items()}
-
-
-def least_of(rounds: int, seconds: float) -> int:
-    """Return how many rounds of so many seconds are run."""
-    return max(min(rounds, LEAST), min(rounds, int(LONGEST / max(seconds, 1e-9))))

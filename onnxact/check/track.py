@@ -5,7 +5,7 @@ The inputs are those that a check makes up, one set, with the same guesses of op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.subject import Subject
 from onnxact.check.timing import Runner
 from onnxact.model.inference import without_weights
-from onnxact.model.types import Shape
 from onnxact.model.view import View
 
 CHECK_OPTIONS = ("input_shapes", "inputs", "val_range", "seeds", "provider_options", "session_options", "tf32")
@@ -63,10 +62,14 @@ class Track:
         _run(session, feed)
         return cls(provider, options, folder, feed, subject.weight_bytes, feeding.assumed)
 
-    def runner(self, model: ModelProto) -> Runner:
-        """Return what runs a model once. Raises UnloadableError where it cannot be loaded."""
+    def runner(self, model: ModelProto, inputs: Mapping[str, Any] | None = None) -> Runner:
+        """Return what runs a model once, on inputs of its own where it has others.
+
+        Raises UnloadableError where it cannot be loaded; so does the runner where it cannot be run.
+        """
         session = _opened(Subject(model, None, self.folder, self.options), self.provider)
-        return lambda: _run(session, self.inputs)
+        fed = self.inputs if inputs is None else inputs
+        return lambda: _run(session, fed)
 
     @property
     def threads(self) -> str:
@@ -79,10 +82,9 @@ class Track:
         """Input name -> its shape, of those that are arrays."""
         return {name: tuple(value.shape) for name, value in self.inputs.items() if hasattr(value, "shape")}
 
-    def shape_of(self, model: ModelProto) -> Callable[[str, str], Shape | None]:
-        """Return (path of a scope, value name) -> the shape that the value has for these inputs, None for unknown."""
-        found = _inferred(model, self.shapes)
-        return lambda path, name: found.get((path, name))
+    def sized(self, model: ModelProto) -> View:
+        """Return a model, without weights, that declares every value with the shape that it has for these inputs."""
+        return View(_inferred(model, self.shapes))
 
 
 def _opened(subject: Subject, provider: str) -> Session:
@@ -98,8 +100,8 @@ def _run(session: Session, inputs: Mapping[str, Any]) -> None:
         raise UnloadableError(f"the model cannot be timed: it {result}; give --input-shapes or --load-inputs")
 
 
-def _inferred(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[tuple[str, str], Shape]:
-    """Infer all shapes from those of the inputs, on a copy without weights that declares nothing else."""
+def _inferred(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> ModelProto:
+    """Infer all shapes from those of the inputs alone; what inference refuses stays as it was."""
     copy = without_weights(model)
     del copy.graph.value_info[:]
     for value in copy.graph.input:
@@ -108,13 +110,6 @@ def _inferred(model: ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[tu
             for size in shapes[value.name]:
                 value.type.tensor_type.shape.dim.add(dim_value=size)
     try:
-        inferred = shape_inference.infer_shapes(copy, data_prop=True)
+        return shape_inference.infer_shapes(copy, data_prop=True)
     except (shape_inference.InferenceError, ValueError, RuntimeError):
-        return {}
-    scopes = View(inferred).scopes
-    return {
-        (scope.path, name): shape
-        for scope in scopes
-        for name in scope.declared
-        if (shape := scope.shape(name)) is not None
-    }
+        return copy

@@ -20,17 +20,19 @@ COLUMNS = ("sites", "activation", "x", "behind", "form", "before", "after", "rat
 
 def timed(found: Timing, *, verbose: bool) -> Iterator[RenderableType]:
     """Yield what was measured."""
-    yield Text("Timed, the whole model with a group in another form against the model as it is", style="bold")
+    yield Text(
+        "Timed: one site of each group with its neighbours, as it is and in each form with the same bits", "bold"
+    )
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in found.shapes.items())
-    yield Text(f"  on {found.provider}, optimisation on, {found.threads}; {shapes or 'no inputs'}")
+    yield Text(f"  on {found.provider}, optimisation on, {found.threads}; inputs {shapes or 'none'}")
     yield from (Text(f"  {note}") for note in found.notes)
     yield Text("  medians of rounds in turn; in brackets the bounds of the ratio's median, 1 % beyond each")
-    if found.noise is not None:
-        yield Text(f"  noise: the model against itself in another session, {shown(found.noise)}")
     yield from table("", COLUMNS, map(_row, found.groups), limit=None)
     if verbose:
         yield from (Text(f"  {line}", style="dim") for standing in found.groups for line in _screened(standing))
     yield Text(f"  end to end: {whole(found)}", style="bold")
+    if found.noise is not None:
+        yield Text(f"  the whole model against itself in another session: {shown(found.noise)}")
     yield Text("")
 
 
@@ -53,11 +55,10 @@ def _paced(pace: Pace | None) -> tuple[str, str, str]:
 
 
 def _said(standing: Standing) -> str:
-    if standing.together:
-        return "together with other small ones"
     if standing.group.reason:
         return standing.group.reason
-    return "" if standing.pace is not None else "every other form is slower"
+    where = "" if standing.alone else "in the whole model"
+    return where if standing.pace is not None else f"{where} every other form is slower".strip()
 
 
 def _screened(standing: Standing) -> Iterator[str]:
