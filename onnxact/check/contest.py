@@ -4,9 +4,9 @@
     what they won, all of it:                the whole model  against  itself, again  against  the whole model rewritten
 
 A form is faster for sure where its bounds (see `timing`) are above 1 by more than the same model is from itself in a
-second session, which is the noise. Sites that are too small for that are tried in the whole model with the others, and
-kept only if it is faster by more than the noise, and not slower than without them. What cannot be cut out of the model
-is timed in the whole of it. If in the end the whole is not faster, nothing changes.
+second session, which is the noise. In the whole model three sets are tried: the groups that are faster for sure, those
+that seem so as well, and those that are not shown to be slower. The set that gains most is taken, if the whole is
+faster by more than the noise; if none is, nothing changes. What cannot be cut out of the model is timed in the whole.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from onnxact.check.track import Track
 from onnxact.model.view import View
 from onnxact.rewrite.target.contest import Group, Place, Wish
 
-SCREENING, DECIDING, WHOLE = Effort(9, 2.0), Effort(101, 3.0), Effort(51, 20.0)
+SCREENING, DECIDING, WHOLE = Effort(9, 2.0), Effort(101, 4.0), Effort(51, 60.0)
 """Of all rivals of a group; of the best of them, in sessions of its own; of the whole model."""
 MEMORY = 1 << 30
 """Bytes that sessions may take together; one is taken to hold its weights twice, as it packs them."""
@@ -82,38 +82,38 @@ class Contest:
             done = sum(bool(one.group.key.forms) for one in standings)
             self.report(f"timing {_name(group)}, {done + 1} of {tried}", 0.05 + 0.75 * done / tried)
             standings.append(self._standing(group) if group.key.forms else Standing(group, reason=group.reason))
-        sure = [one for one in standings if one.form]
-        likely = [one for one in standings if one.form or one.is_likely]
-        if not likely:
+        trials = _trials(standings)
+        if not trials:
             return replace(timing, groups=tuple(standings))
         self.report("timing the whole model", 0.8)
-        return self._verified(timing, standings, sure, likely)
+        return self._verified(timing, standings, trials)
 
-    def _verified(
-        self, timing: Timing, standings: list[Standing], sure: list[Standing], likely: list[Standing]
-    ) -> Timing:
-        """Return the measurements, with what the whole model gains from.
-
-        All that seems faster is tried together, beside what is so for sure. It is taken where the whole model gets
-        faster by more than the noise, and no slower than with less.
-        """
-        trials = {"likely": wishes_of(one.taken for one in likely), "sure": wishes_of(sure)}
-        if len(likely) == len(sure) or not sure:
-            del trials["sure"]
-        raced = self._whole(trials)
-        held = [name for name in trials if raced.is_faster(name)]
-        best = max(held or trials, key=lambda name: raced.paces[name].ratio)
+    def _verified(self, timing: Timing, standings: list[Standing], trials: list[frozenset[int]]) -> Timing:
+        """Return the measurements, with what the whole model gains most from, if that is more than the noise."""
+        wishes = {
+            str(number): wishes_of(standings[index].taken for index in trial) for number, trial in enumerate(trials)
+        }
+        raced = self._whole(wishes)
+        held = [name for name in wishes if raced.is_faster(name)]
+        best = max(held or wishes, key=lambda name: raced.paces[name].ratio)
         whole = raced.paces[best]
-        kept = {id(one.group) for one in (likely if best == "likely" else sure)} if held else set()
-        made = tuple(_concluded(one, whole, taken=id(one.group) in kept) for one in standings)
+        kept = trials[int(best)] if held else frozenset()
+        made = tuple(_concluded(one, whole, taken=index in kept) for index, one in enumerate(standings))
         return replace(timing, groups=made, whole=whole, noise=raced.noise)
 
     def _whole(self, trials: Mapping[str, Mapping[Place, Wish]]) -> Raced:
         """Race the whole model as it is against itself and against what it could become."""
         first, again = (self.track.runner(self.rewriter(None, {})) for _ in range(2))
-        others = {name: self.track.runner(self.rewriter(None, wishes)) for name, wishes in trials.items()}
-        paces = self.stopwatch.race(first, {AGAIN: again, **others}, WHOLE)
+        paces: dict[str, Pace] = {}
+        for names in _chunks(tuple(trials), self._at_once):
+            others = {name: self.track.runner(self.rewriter(None, trials[name])) for name in names}
+            paces.update(self.stopwatch.race(first, {AGAIN: again, **others}, WHOLE))
         return Raced(paces, paces.pop(AGAIN))
+
+    @property
+    def _at_once(self) -> int:
+        """How many sessions of the whole model there may be beside the two of it as it is."""
+        return max(1, MEMORY // max(1, COPIES * self.track.weight_bytes) - 2)
 
     def _standing(self, group: Group) -> Standing:
         """Return which form a group takes: the best of the first rounds, if it is faster in sessions of its own."""
@@ -151,16 +151,10 @@ class Contest:
         """Race the forms against what stands there, as many at a time as there is memory for sessions."""
         first, again = self._runner(ground, ""), self._runner(ground, "")
         paces: dict[str, Pace] = {}
-        for some in self._chunks(ground, forms):
+        for some in _chunks(forms, self._at_once if ground.part is None else len(forms)):
             runners = dict(self._runners(ground, some, failed))
             paces.update(self.stopwatch.race(first, {AGAIN: again, **runners}, effort))
         return Raced(paces, paces.pop(AGAIN))
-
-    def _chunks(self, ground: Ground, forms: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-        size = len(forms)
-        if ground.part is None:
-            size = max(1, MEMORY // max(1, COPIES * self.track.weight_bytes) - 2)
-        yield from (forms[start : start + size] for start in range(0, len(forms), size))
 
     def _runners(self, ground: Ground, forms: tuple[str, ...], failed: dict[str, str]) -> Iterator[tuple[str, Runner]]:
         """Yield what runs each form; why one does not load goes to `failed`."""
@@ -181,6 +175,20 @@ class Contest:
         part = ground.part
         model = self.rewriter(None if part is None else part.model, ground.wishes(form))
         return self.track.runner(model, None if part is None else part.inputs)
+
+
+def _chunks(names: tuple[str, ...], size: int) -> Iterator[tuple[str, ...]]:
+    yield from (names[start : start + size] for start in range(0, len(names), size))
+
+
+def _trials(standings: list[Standing]) -> list[frozenset[int]]:
+    """Return what is tried in the whole: the groups that are faster for sure, those that seem so, those that may be."""
+    sets = (
+        frozenset(index for index, one in enumerate(standings) if one.form),
+        frozenset(index for index, one in enumerate(standings) if one.form or one.seems_faster),
+        frozenset(index for index, one in enumerate(standings) if one.form or one.may_be_faster),
+    )
+    return [trial for trial in dict.fromkeys(sets) if trial]
 
 
 def _best(raced: Raced) -> str:

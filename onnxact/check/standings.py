@@ -29,9 +29,14 @@ class Standing:
     noise: Pace | None = None
 
     @property
-    def is_likely(self) -> bool:
-        """Whether a form seems faster, be it by no more than the noise."""
-        return self.pace is not None and self.pace.ratio > 1
+    def may_be_faster(self) -> bool:
+        """Whether the best form is not shown to be slower."""
+        return self.pace is not None and self.pace.high > 1
+
+    @property
+    def seems_faster(self) -> bool:
+        """Whether the median says that a form is faster, be it not sure."""
+        return self.pace is not None and self.noise is not None and self.pace.ratio > 1 + self.noise.offset
 
     @property
     def taken(self) -> Standing:
