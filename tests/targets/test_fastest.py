@@ -39,19 +39,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Cost], list[ModelProto]]]:
-    """Return a function that sets what a run of a model takes, in seconds, and gives the list of models that ran."""
-    now, ran = [0.0], []
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[ModelProto]]]:
+    """Return a function that sets what a run of a model takes, in seconds, and gives the list of models that ran.
+
+    `disturbed`: the share of that by which it is longer at most, at random, because of other work.
+    """
+    now, ran, rng = [0.0], [], np.random.default_rng(0)
     load = Track.runner
 
-    def pretend(cost: Cost) -> list[ModelProto]:
+    def pretend(cost: Cost, disturbed: Cost = lambda model: 0.0) -> list[ModelProto]:
         def runner(track: Track, model: ModelProto, inputs: Mapping[str, Any] | None = None) -> Callable[[], None]:
             load(track, model, inputs)()  # it must run in earnest, too
-            seconds = cost(model)
+            seconds, share = cost(model), disturbed(model)
             ran.append(model)
 
             def run() -> None:
-                now[0] += seconds
+                now[0] += seconds * (1 + share * rng.random())
 
             return run
 
@@ -165,6 +168,20 @@ def test_what_helps_a_part_and_not_the_whole_is_withdrawn(clock: Callable[[Cost]
     result = decomposed(conv_net(sites=4))
     assert not result.changed
     assert all("is faster here, but the whole model is not" in skip.reason for skip in result.skipped)
+
+
+def test_what_is_not_sure_alone_is_tried_in_the_whole(clock: Callable[..., Any]) -> None:
+    clock(by_op(PRelu=0.025), lambda model: 20.0 if model.graph.name == "excerpt" else 0.0)
+    result = decomposed(conv_net())
+    assert result.timing is not None and result.timing.faster
+    (group,) = result.timing.groups
+    assert group.pace is not None and group.pace.low < 1 and "and the whole model faster with it" in group.reason
+
+
+def test_noise_of_the_whole_is_no_gain(clock: Callable[..., Any]) -> None:
+    clock(by_op(PRelu=0.021), lambda model: 20.0)
+    result = decomposed(conv_net())
+    assert not result.changed
 
 
 def test_an_excerpt_is_timed_with_the_shapes_of_the_whole(clock: Callable[[Cost], Any]) -> None:
