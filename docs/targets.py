@@ -61,6 +61,32 @@ no form can have (Celu with a negative alpha, Clip with computed bounds) is judg
 
 Nothing but activations is looked at: whether the target runs the rest of the model is not said.
 
+## The fastest exact forms
+
+    onnxact decompose net.onnx --target ort:cpu --fastest        writes net.ort-cpu-fastest.onnx
+    onnxact.decompose(model, target="ort:cpu", fastest=True)
+
+Forms can have the same bits and not the same speed. With `--fastest`, what the target runs as it stands is also put
+into the form that is fastest on this machine, of those that have the very bits of what stands there for its parameters:
+`mul-max` for a PRelu whose slopes are all above 0 and at most 1, `mul-min` for slopes from 1, `where` and the forms
+with Relu for any slopes, none for Gelu.
+
+Sites of one kind, form and shape, behind the same op, share a decision. One of them is cut out with its neighbours
+(back to the convolution or product before it, and to what reads it), with the shapes that it has in the model, and is
+run as it is, as it is once more, and in each form, in turn, optimisation on. What is in a body of If or Loop, or in a
+function, is timed in the whole model. Times are medians; a ratio is taken within each round, and its bounds are those
+of the median. Then the whole model is run as it is, once more, and with what won. That is kept where its lower bound is
+above 1 by more than the model is from itself; else nothing is written, the exit code is 4, and the report says so.
+After that comes the usual check.
+
+Shapes, values and threads are those of a check: `--input-shapes x:1,3,112,112`, `--load-inputs`, `--session-option
+intra_op_num_threads=1` (in Python `input_shapes`, `session_options`); what the model leaves open is guessed, and the
+report says how. Give the shapes and the number of threads of the deployment: with another machine, shape or version of
+ONNX Runtime the answer can be another. Beside other work the bounds get wide, and what is small is not told from the
+noise. Two runs can choose differently among forms that are equally fast.
+
+What it gains is in [fastest.md](fastest.md). A site that was decomposed before is left as it is: `onnxact fuse` first.
+
 ## A file of your own
 
     title = "My accelerator 2.1"                 # all four are needed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
-from onnxact.errors import ModelError
+from onnxact.errors import ModelError, UsageError
 from onnxact.interop import FileSource, open_source
 from onnxact.model.view import View
 from onnxact.results import Inspection, Model, Result, op_counts
@@ -24,7 +24,7 @@ from onnxact.rewrite.site import Site, Slopes
 from onnxact.rewrite.target.known import find_target
 from onnxact.rewrite.target.plan import all_or_none, remarks_on, uncounted
 from onnxact.rewrite.target.plan import decisions as decide
-from onnxact.verbs import Writing, decomposing, fusing, relu_parameters, run, swapping
+from onnxact.verbs import Progress, Writing, decomposing, fusing, relu_parameters, run, swapping
 
 if TYPE_CHECKING:
     from onnxact.check import Verdict
@@ -154,6 +154,10 @@ def decompose(
     ops: Iterable[str] | None = None,
     target: str | None = None,
     partial: bool = False,
+    fastest: bool = False,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    session_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
     allow_inexact: bool = False,
     provenance: bool = True,
     activations: Sequence[str] = (),
@@ -173,6 +177,10 @@ def decompose(
     the best form that it does. Forms that only round differently are taken; those that lose bits where the op loses
     none, and approximations, need `allow_inexact`. What has no form is in `left`; then a file is written only with
     `partial`.
+    fastest: with target "ort:cpu" (or another provider that runs here), also put every site that the target does run
+    into the form with the same bits that is fastest on this machine, as far as timing the model in both shows that the
+    whole gets faster; `timing` of the result says what was measured. input_shapes (for what the model leaves open),
+    session_options ({"intra_op_num_threads": 1}) and progress (what is being done, the fraction done) are for that.
     provenance: leave in each site's last node what it was, so that `fuse` restores the model to the byte.
 
     Raises UsageError (unknown form, op, activation, target), ModelError, ProviderError, FileConflictError.
@@ -182,11 +190,18 @@ def decompose(
         ops=ops,
         target=target,
         partial=partial,
+        fastest=fastest,
         allow_inexact=allow_inexact,
         provenance=provenance,
         selection=Selection(include, exclude, activations),
     )
-    return run(rewrite, model, Writing(output, in_place, force, dry_run))
+    timed = {"input_shapes": input_shapes, "session_options": session_options}
+    options = {name: value for name, value in timed.items() if value is not None}
+    if options and not fastest:
+        raise UsageError(
+            f"{' and '.join(options)}: only fastest=True runs the model; `check` of the result has its own"
+        )
+    return run(rewrite, model, Writing(output, in_place, force, dry_run), options, progress)
 
 
 def fuse(

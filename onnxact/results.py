@@ -20,6 +20,7 @@ from onnxact.rewrite.target.decide import Decision
 
 if TYPE_CHECKING:
     from onnxact.check import Drift, Verdict
+    from onnxact.check.standings import Timing
 
 Model = Any
 """A path, an onnx.ModelProto, an onnx_graphsurgeon.Graph or an onnx_ir.Model."""
@@ -79,6 +80,8 @@ class Result:
     _op_types: Sequence[Sequence[str]] = field(repr=False)
     target: str = ""
     partial: bool = False
+    timing: Timing | None = None
+    """What was measured, where the fastest forms were looked for."""
 
     @property
     def changed(self) -> bool:
@@ -145,6 +148,7 @@ class Result:
             "input": self.input or None,
             "output": self.output or None,
             **about,
+            **({"timing": self.timing.describe()} if self.timing is not None else {}),
             "sites": [change.describe() for change in self.sites],
             **({"taken_apart": apart} if apart else {}),
             "skipped": [skip_json(skip) for skip in self.skipped],

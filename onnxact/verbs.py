@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
@@ -30,6 +31,10 @@ from onnxact.rewrite.target import plan as _target
 from onnxact.rewrite.target.known import find_target
 from onnxact.rewrite.target.rules import Target
 
+if TYPE_CHECKING:
+    from onnxact.check.standings import Timing
+
+Progress = Callable[[str, float], None]
 RELU_SLOPE = 0.2
 """The slope that swap_relu gives where none is asked for."""
 
@@ -66,27 +71,45 @@ class Writing:
         return target
 
 
+Tuning = Callable[[Source, View, Mapping[str, Any], Progress | None], tuple[Draft, "Timing"]]
+"""(model, its view, how to run it) -> the draft that is fastest, and what was measured."""
+
+
 @dataclass(frozen=True)
 class Rewrite:
-    """A verb with all its options, before a model: `plan` makes the draft, `name` says what it does for a file name."""
+    """A verb with all its options, before a model: `plan` makes the draft, `name` says what it does for a file name.
+
+    `tuning` makes it instead where that takes running the model.
+    """
 
     verb: str
     what: str
     plan: Callable[[View], Draft]
     target: str = ""
     partial: bool = False
+    tuning: Tuning | None = None
 
     @collection.paused()
-    def run(self, source: Source, target: Path | None) -> Result:
-        """Plan and apply on the source, and write nothing."""
+    def run(
+        self,
+        source: Source,
+        target: Path | None,
+        options: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Plan and apply on the source, and write nothing. `options`: how to run the model, where that is needed."""
         view = View(source.proto, source.folder, recorded=source.recorded)
-        draft = self.plan(view)
+        timing = None
+        if self.tuning is not None:
+            draft, timing = self.tuning(source, view, options or {}, progress)
+        else:
+            draft = self.plan(view)
         model = source.rewritten(view, draft.plan) if draft.plan.edits else None
         edited = source.path is not None or isinstance(model, ModelProto)
         proto = source.proto if edited else _applied(source, view, draft)
         op_types = [scope.op_types for scope in view.scopes]
         paths = str(source.path or ""), str(target or "")
-        return Result(self.verb, model, proto, *paths, draft, source, op_types, self.target, self.partial)
+        return Result(self.verb, model, proto, *paths, draft, source, op_types, self.target, self.partial, timing)
 
 
 def _applied(source: Source, view: View, draft: Draft) -> ModelProto:
@@ -97,11 +120,17 @@ def _applied(source: Source, view: View, draft: Draft) -> ModelProto:
 
 
 @collection.paused()
-def run(rewrite: Rewrite, model: Model, writing: Writing) -> Result:
+def run(
+    rewrite: Rewrite,
+    model: Model,
+    writing: Writing,
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Result:
     """Carry out a rewrite on a model of any kind, and write the file if it is one."""
     source = open_source(model)
     target = writing.path(source, rewrite.what)
-    result = rewrite.run(source, target)
+    result = rewrite.run(source, target, options, progress)
     return finish(result, model, target, writing)
 
 
@@ -146,6 +175,7 @@ def decomposing(
     ops: Iterable[str] | None = None,
     target: str | None = None,
     partial: bool = False,
+    fastest: bool = False,
     allow_inexact: bool = False,
     provenance: bool = True,
     selection: Selection,
@@ -154,7 +184,10 @@ def decomposing(
     if target is not None:
         if form is not None or ops is not None:
             raise UsageError("give a target, a form or a set of ops, not more than one of them")
-        return _for_target(find_target(target), selection, partial, allow_inexact, provenance)
+        found = _for_target(find_target(target), selection, partial, allow_inexact, provenance)
+        return _timed(found, find_target(target), selection, allow_inexact, provenance) if fastest else found
+    if fastest:
+        raise UsageError("fastest is for a target that runs here: give --target ort:cpu with it")
     if partial:
         raise UsageError("partial is for a target: it accepts that some sites stay that the target does not run")
     allowed = tuple(ops) if ops is not None else None
@@ -178,6 +211,22 @@ def _for_target(target: Target, selection: Selection, partial: bool, allow_inexa
 
     what = "standard" if target.ops is None else target.name.replace(":", "-")
     return Rewrite("decompose", what, plan, target.name, partial)
+
+
+def _timed(rewrite: Rewrite, target: Target, selection: Selection, allow_inexact: bool, provenance: bool) -> Rewrite:
+    """Return the rewrite for a target with the forms that are fastest here."""
+    from onnxact.fastest import Course, provider_of, tune
+
+    provider_of(target)
+
+    def tuned(
+        source: Source, view: View, options: Mapping[str, Any], progress: Progress | None
+    ) -> tuple[Draft, Timing]:
+        course = Course(source, target, selection, allow_inexact)
+        wishes, timing = tune(course, view, options, progress)
+        return course.draft(view, wishes, keep_provenance=provenance), timing
+
+    return replace(rewrite, what=f"{rewrite.what}-fastest", tuning=tuned)
 
 
 def fusing(*, parameters: Mapping[str, float] | None = None, every: bool = False, selection: Selection) -> Rewrite:

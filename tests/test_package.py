@@ -24,6 +24,7 @@ LEVELS = {name: level for level, name in enumerate(LAYERS)} | {
     "results": 8,
     "verbs": 8,
     "exporting": 8,
+    "fastest": 8,
     "torch": 9,
     "pytest_plugin": 9,
     "": 10,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ import typer
 from onnxact.cli.evidence import INPUT_KEYS, Evidence, check_options, demand_used
 from onnxact.cli.options import Destination, Display, Selected, parse_path
 from onnxact.cli.output import SCHEMA, complain, console, delivering, emit_json
+from onnxact.cli.progress import progressing
 from onnxact.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from onnxact.check import Drift, Verdict
     from onnxact.cli.reports import Reports
+    from onnxact.interop import FileSource
     from onnxact.results import Inspection, Result
     from onnxact.rewrite.select import Selection
     from onnxact.rewrite.site import Slopes
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 UNFINISHED = 4
 """The exit code where something is left that a target does not run."""
-_PATIENCE = 1.0
-"""Seconds after which what takes long shows its progress."""
 
 
 def selection(selected: Selected, activations: list[str] | None = None) -> Selection:
@@ -76,18 +74,19 @@ def rewrite(verb: Rewrite, model: str, destination: Destination, evidence: Evide
     if not checked:
         demand_used(evidence)
     with reporting(f"{verb.verb} {model}", evidence) as reports:
-        options = check_options(evidence) if checked else None
-        raise typer.Exit(_rewritten(_Task(verb, model, destination, options, display, reports)))
+        options = check_options(evidence) if checked or verb.tuning is not None else {}
+        raise typer.Exit(_rewritten(_Task(verb, model, destination, options, checked, display, reports)))
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be done; `options` are those of the check, None for none."""
+    """What is to be done; `options` say how the models are run, `checked` whether they are compared."""
 
     verb: Rewrite
     model: str
     destination: Destination
-    options: Mapping[str, Any] | None
+    options: Mapping[str, Any]
+    checked: bool
     display: Display
     reports: Reports
 
@@ -103,13 +102,21 @@ def _rewritten(task: _Task) -> int:
     target = writing.path(source, task.verb.what)
     if target is None:
         raise UsageError("a model in a file has a place to write to")
-    result = task.verb.run(source, target)
-    verdict, drift = _evidence(result, display, task.options) if task.options is not None else (None, None)
+    result = _carried_out(task, source, target)
+    verdict, drift = _evidence(result, display, task.options) if task.checked else (None, None)
     written = target if _write(result, target, destination, verdict) else None
     _tell(task.reports, result, verdict, destination)
     report = _json_report if display.json else _quiet_report if display.quiet else _text_report
     report(_Outcome(result, verdict, drift, written, destination.dry_run, display.verbose))
     return _exit_code(result, verdict, allow_none=destination.allow_none)
+
+
+def _carried_out(task: _Task, source: FileSource, target: Path) -> Result:
+    """Plan and apply, with progress where the model is run for that."""
+    if task.verb.tuning is None:
+        return task.verb.run(source, target)
+    with progressing(task.display) as progress:
+        return task.verb.run(source, target, task.options, progress)
 
 
 def _tell(reports: Reports, result: Result, verdict: Verdict | None, destination: Destination) -> None:
@@ -120,7 +127,7 @@ def _tell(reports: Reports, result: Result, verdict: Verdict | None, destination
     elif result.unfinished:
         reports.write_nothing(f"some activations have no form for {result.target}", allowed=False)
     elif not result.changed:
-        reports.write_nothing("nothing to rewrite", allowed=destination.allow_none)
+        reports.write_nothing(_nothing_to_do(result), allowed=destination.allow_none)
 
 
 @dataclass(frozen=True)
@@ -139,7 +146,7 @@ def _evidence(result: Result, display: Display, options: Mapping[str, Any]) -> t
     """Return the verdict, and for a swap that is not different how far it moves the outputs."""
     if not result.changed or result.unfinished:
         return None, None
-    with _progress(display) as progress:
+    with progressing(display) as progress:
         verdict = result.check(progress=progress, **options)
     if display.quiet or not result.verb.startswith("swap"):
         return verdict, None
@@ -200,9 +207,10 @@ def _target_line(outcome: _Outcome) -> str:
         count = len(result.left)
         others = "; --partial writes the others" if result.changed else ""
         return f"nothing written: no form for {count} site{'s' if count > 1 else ''} that {result.target} lacks{others}"
+    if not result.changed and result.timing is not None:
+        return f"{_nothing_to_do(result)}: nothing changes, {_nothing_done(outcome)}"
     if not result.changed and not result.skipped:
-        done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
-        return f"{_as_it_stands(result)}: nothing to rewrite, {done}{_not_selected(result)}"
+        return f"{_as_it_stands(result)}: nothing to rewrite, {_nothing_done(outcome)}{_not_selected(result)}"
     return ""
 
 
@@ -220,13 +228,22 @@ def _not_selected(result: Result) -> str:
     return f"; not selected: {those} that {result.target} is not known to run" if count else ""
 
 
+def _nothing_to_do(result: Result) -> str:
+    if result.timing is not None:
+        return "no form with the same bits makes this model faster here by more than the noise"
+    return "nothing to rewrite"
+
+
+def _nothing_done(outcome: _Outcome) -> str:
+    return f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
+
+
 def _last_line(outcome: _Outcome) -> str:
     if outcome.result.target and (line := _target_line(outcome)):
         return line
     if not outcome.result.changed:
         found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
-        done = f"wrote an unchanged copy to {outcome.written}" if outcome.written else "nothing written"
-        return f"nothing to rewrite, {done}{found}"
+        return f"nothing to rewrite, {_nothing_done(outcome)}{found}"
     return _done(outcome) + _not_selected(outcome.result)
 
 
@@ -256,7 +273,7 @@ def _quiet_report(outcome: _Outcome) -> None:
         complain(_last_line(outcome))
         show(text.skipped(outcome.result.left, verbose=False), stderr=True)
     elif not outcome.result.changed:
-        complain("nothing to rewrite")
+        complain(_nothing_to_do(outcome.result))
         show(text.skipped(outcome.result.skipped, verbose=False), stderr=True)
     if outcome.verdict is not None and not outcome.verdict.equivalent:
         show(text.verdict(outcome.verdict, verbose=False), stderr=True)
@@ -271,7 +288,7 @@ def judge(before: str, after: str, evidence: Evidence, display: Display) -> int:
     paths = parse_path("BEFORE", before), parse_path("AFTER", after)
     with reporting(f"check {before} {after}", evidence) as reports:
         options = check_options(evidence)
-        with _progress(display) as progress:
+        with progressing(display) as progress:
             verdict = api.check(*paths, progress=progress, **options)
         reports.write(verdict)
         if display.json:
@@ -294,27 +311,3 @@ def list_forms(name: str | None, *, as_json: bool) -> None:
         emit_json({"schema": SCHEMA, "verb": "forms", "activations": described})
     else:
         show(forms.forms(chosen))
-
-
-@contextmanager
-def _progress(display: Display) -> Iterator[Callable[[str, float], None] | None]:
-    """Yield a callback that shows progress on stderr once things take longer than a second."""
-    stderr = console(stderr=True)
-    if display.quiet or not stderr.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=stderr, transient=True)
-    task = bar.add_task("checking", total=1.0)
-    started = time.monotonic()
-
-    def advance(what: str, done: float) -> None:
-        if time.monotonic() - started > _PATIENCE and not bar.live.is_started:
-            bar.start()
-        bar.update(task, description=what, completed=done)
-
-    try:
-        yield advance
-    finally:
-        bar.stop()

@@ -19,6 +19,9 @@ Target = Annotated[
 ]
 Partial = Annotated[bool, flag("--partial", help="With --target, write also where something is left that it lacks.")]
 EveryOp = Annotated[bool, flag("-v", "--verbose", help="Every op of the target, by version and dtype.")]
+Fastest = Annotated[
+    bool, flag("--fastest", help="With --target ort:cpu, take the forms with the same bits that are fastest here.")
+]
 OneTarget = Annotated[
     str | None, typer.Argument(metavar="NAME", help="One target; default: list all.", show_default=False)
 ]

@@ -153,7 +153,11 @@ def skipped(skips: Sequence[Skip], *, verbose: bool, title: str = "Skipped") -> 
 
 
 def rewriting(result: Result, *, verbose: bool) -> Iterator[RenderableType]:
-    """Yield what a verb changed: the op counts, the sites, what was skipped."""
+    """Yield what a verb changed: the op counts, the sites, what was skipped; first what was timed."""
+    if result.timing is not None:
+        from onnxact.report import timing
+
+        yield from timing.timed(result.timing, verbose=verbose)
     if result.changed:
         before, after = result.ops_before, result.ops_after
         yield from table("Ops", ("op", "before", "after", "change"), _count_rows(before, after))

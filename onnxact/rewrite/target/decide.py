@@ -51,6 +51,16 @@ class Decision:
         return summed(self.refusals)
 
     @property
+    def stands(self) -> bool:
+        """Whether it stays as it is, and there is nothing to say about it."""
+        return self.status == "native" and self.after is None and not self.obstacle
+
+    @property
+    def runs(self) -> bool:
+        """Whether the target runs it as it stands, be it by a detour."""
+        return self.status in ("native", "indirect")
+
+    @property
     def left(self) -> bool:
         """Whether the target is known not to run it, or to run it wrongly, and nothing is done about it."""
         return self.after is None and self.status in ("missing", "restricted", "wrong")
@@ -116,7 +126,7 @@ class Decider:
 
     def _rewritten(self, judge: Judge, found: Decision, around: Expansion | None, *, quantised: bool) -> Decision:
         site = found.site
-        if reason := _unfit(site):
+        if reason := unfit(site):
             return replace(found, obstacle=reason)
         if around is not None and not around.activation:
             return replace(found, after=After("", "", {}, x, exact=False, writing=judge.writing, around=around))
@@ -132,7 +142,7 @@ class Decider:
             notes.append("inner values stay float between the quantisers")
         if reasons:
             notes.append(f"passed over: {grouped(reasons)}")
-        return replace(found, after=_after(judge, site, best, around, "; ".join(notes)), reasons=tuple(reasons))
+        return replace(found, after=after_of(judge, site, best, around, "; ".join(notes)), reasons=tuple(reasons))
 
     def _remark(self, site: Site) -> str:
         """Return what else there is to say where no form is left."""
@@ -147,7 +157,8 @@ class Decider:
         return "; ".join(remarks)
 
 
-def _after(judge: Judge, site: Site, best: Candidate, around: Expansion | None, note: str) -> After:
+def after_of(judge: Judge, site: Site, best: Candidate, around: Expansion | None = None, note: str = "") -> After:
+    """Return what a site becomes in a form that the target runs."""
     exact = False
     if around is None:
         setting = Setting(judge.place.opset, judge.place.dtype)
@@ -163,7 +174,7 @@ def _after(judge: Judge, site: Site, best: Candidate, around: Expansion | None, 
     )
 
 
-def _unfit(site: Site) -> str:
+def unfit(site: Site) -> str:
     """Return why nothing can be written at a site; empty where it can."""
     if site.dtype is None:
         return describe_dtype(site)

@@ -20,6 +20,7 @@ from onnxact.rewrite.find import Found, find
 from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Site
+from onnxact.rewrite.target.contest import Place, Preferences, Wish
 from onnxact.rewrite.target.decide import Decider, Decision, convert
 from onnxact.rewrite.target.judge import Judge, Refusal
 from onnxact.rewrite.target.rules import Target
@@ -34,8 +35,11 @@ def plan(
     allow_inexact: bool = False,
     selection: Selection = EVERYTHING,
     keep_provenance: bool = True,
+    wishes: Mapping[Place, Wish] | None = None,
 ) -> Draft:
     """Return what writing a model for a target does: every selected site that it does not run, in the best form.
+
+    wishes: what is to become of sites that it does run; with them, those that are not named stay, even by a detour.
 
     The draft's `left` are the sites that it does not run and for which there is no form. Raises ModelError where the
     target does not read models of this opset.
@@ -46,11 +50,13 @@ def plan(
     left: list[Skip] = []
     found = find(view)
     decided, remarks, values = decisions(view, target, found, allow_inexact=allow_inexact)
-    decided = all_or_none(decided, lambda site: _is_selected(selection, site))
-    chosen = [one for one in decided if _is_selected(selection, one.site)]
+    decided = all_or_none(decided, lambda site: is_selected(selection, site))
+    if wishes is not None:
+        decided = list(Preferences(target, wishes).applied(decided))
+    chosen = [one for one in decided if is_selected(selection, one.site)]
     for decision in chosen:
         site, after = decision.site, decision.after
-        if decision.status == "native":
+        if decision.stands:
             continue
         if after is not None:
             recorded = keep_provenance and not decision.together
@@ -78,7 +84,8 @@ def _renamed(
     return {path: {name: names.fresh(f"{name}_unblocked") for name in values[path]} for path in sorted(scopes)}
 
 
-def _is_selected(selection: Selection, site: Site) -> bool:
+def is_selected(selection: Selection, site: Site) -> bool:
+    """Tell whether a site, or a fused node without an activation, is asked for."""
     return selection.takes(site) if site.activation else selection.reaches(site.node, site.scope.path)
 
 
