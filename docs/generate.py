@@ -1,9 +1,9 @@
 """Write what the documentation shows from what the program does: `python docs/generate.py [--check]`.
 
 In README.md and docs/*.md, every line `$ command` in a console block is run, in order, in a folder that holds models/,
-and the lines behind it are replaced by what it printed. docs/forms.md is written from the table of activations,
-docs/accuracy.md from what docs/accuracy.py measured, docs/targets.md from the target files, docs/runtimes.md from what
-tests/runtimes/measure.py measured.
+and the lines behind it are replaced by what it printed. The table of forms in README.md and docs/forms.md are written
+from the table of activations, docs/accuracy.md from what docs/accuracy.py measured, docs/targets.md from the target
+files, docs/runtimes.md from what tests/runtimes/measure.py measured.
 `--check` writes nothing and fails where something would change; the digits of what commands printed may differ, since
 measured numbers depend on the processor.
 """
@@ -30,6 +30,7 @@ from onnxact.report.forms import exactness
 from onnxact.report.text import number
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLE = re.compile(r"(?<=^<!-- forms -->\n).*?(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -52,7 +53,7 @@ def generated() -> dict[Path, str]:
     written = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     by_hand = [path for path in written if path.name not in (*TABLES, "benchmarks.md")]
     tables = {ROOT / "docs" / name: page() for name, page in TABLES.items()}
-    return {**tables, **{path: with_output(path.read_text()) for path in by_hand}}
+    return {**tables, **{path: with_table(with_output(path.read_text())) for path in by_hand}}
 
 
 def without_digits(page: str) -> str:
@@ -79,6 +80,37 @@ def _output(command: str, folder: Path) -> str:
     run = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     printed = "\n".join(line.rstrip() for line in (run.stdout + run.stderr).splitlines()).strip("\n")
     return printed + "\n" if printed else ""
+
+
+def with_table(page: str) -> str:
+    """Return the page with the table of forms between its two marks."""
+    return TABLE.sub(lambda _: f"\n{forms_table()}\n", page)
+
+
+def forms_table() -> str:
+    """Return one row an activation: its op, and the forms that are written, by how exact they are."""
+    head = "| activation | op, from opset | exact | exact under a condition | rounds, within a bound |"
+    rows = [_summary(row) for row in ACTIVATIONS.values() if row.name != "noisy_relu"]
+    return "\n".join([head, "|---|---|---|---|---|", *rows]) + "\n"
+
+
+def _summary(activation: Activation) -> str:
+    native = activation.native
+    columns: dict[str, list[str]] = {"yes": [], "when": [], "no": []}
+    for name, form in activation.forms.items():
+        if form.emitted and name != "op":
+            kind = exactness(form.exact)
+            columns[kind if kind in columns else "when"].append(_named(name, form))
+    op = f"{native.op}, {first_opset(native.op)}" if native else ""
+    return f"| {activation.spelled} | {op} | " + " | ".join(", ".join(names) for names in columns.values()) + " |"
+
+
+def _named(name: str, form: Form) -> str:
+    """Return a form's name, with the condition under which it is exact, and a star where it has special inputs."""
+    kind = exactness(form.exact)
+    notes = [kind if kind not in ("yes", "no") else "", f"{form.error:g} off" if form.error else ""]
+    shown = ", ".join(filter(None, notes))
+    return f"`{name}`{'*' if form.special else ''}" + (f" ({shown})" if shown else "")
 
 
 def forms_page() -> str:

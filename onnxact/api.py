@@ -27,7 +27,14 @@ from onnxact.rewrite.target.plan import decisions as decide
 from onnxact.verbs import Progress, Writing, decomposing, fusing, relu_parameters, run, swapping
 
 if TYPE_CHECKING:
-    from onnxact.check import Verdict
+    import os
+
+    from onnxact.check import SiteProbe, Verdict
+    from onnxact.check.drawing import ValRange
+    from onnxact.check.equivalence import Progress
+    from onnxact.check.feeding import Given as Inputs
+    from onnxact.check.runners.backend import Backend
+    from onnxact.check.tolerance import Given as Tolerances
 
 __all__ = [
     "Inspection",
@@ -85,8 +92,8 @@ def swap(
     per_channel: bool = False,
     channel_axis: int = 1,
     allow_no_effect: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     output: str | Path | None = None,
     in_place: bool = False,
     force: bool = False,
@@ -123,8 +130,8 @@ def swap_relu(
     per_channel: bool = False,
     channel_axis: int = 1,
     allow_no_effect: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     output: str | Path | None = None,
     in_place: bool = False,
     force: bool = False,
@@ -151,7 +158,7 @@ def decompose(
     model: Model,
     *,
     form: str | None = None,
-    ops: Iterable[str] | None = None,
+    ops: str | Iterable[str] | None = None,
     target: str | None = None,
     partial: bool = False,
     fastest: bool = False,
@@ -160,9 +167,9 @@ def decompose(
     progress: Progress | None = None,
     allow_inexact: bool = False,
     provenance: bool = True,
-    activations: Sequence[str] = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    activations: str | Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     output: str | Path | None = None,
     in_place: bool = False,
     force: bool = False,
@@ -209,9 +216,9 @@ def fuse(
     *,
     parameters: Mapping[str, float] | None = None,
     every: bool = False,
-    activations: Sequence[str] = (),
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
+    activations: str | Sequence[str] = (),
+    include: str | Sequence[str] = (),
+    exclude: str | Sequence[str] = (),
     output: str | Path | None = None,
     in_place: bool = False,
     force: bool = False,
@@ -228,11 +235,54 @@ def fuse(
     return run(rewrite, model, Writing(output, in_place, force, dry_run))
 
 
-def check(before: Model, after: Model, **options: Any) -> Verdict:
+def check(
+    before: Model,
+    after: Model,
+    *,
+    sites: Sequence[SiteProbe] = (),
+    providers: str | Sequence[str] | None = None,
+    backend: str | Backend | None = None,
+    inputs: Inputs | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    val_range: ValRange | None = None,
+    seeds: Sequence[int] = (0, 1),
+    save_inputs: str | os.PathLike[str] | None = None,
+    rtol: Tolerances = None,
+    atol: Tolerances = None,
+    exact: bool = False,
+    provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+    session_options: Mapping[str, Any] | None = None,
+    tf32: bool = False,
+    folder: str | os.PathLike[str] | None = None,
+    memory_budget: int = 1 << 28,
+    diagnose: bool = True,
+    progress: Progress | None = None,
+) -> Verdict:
     """Judge whether two models, of any kind, compute the same on ONNX Runtime; see `onnxact.check.check`."""
     from onnxact.check import check as judge
 
-    return judge(_runnable(before), _runnable(after), **options)
+    return judge(
+        _runnable(before),
+        _runnable(after),
+        sites=sites,
+        providers=providers,
+        backend=backend,
+        inputs=inputs,
+        input_shapes=input_shapes,
+        val_range=val_range,
+        seeds=seeds,
+        save_inputs=save_inputs,
+        rtol=rtol,
+        atol=atol,
+        exact=exact,
+        provider_options=provider_options,
+        session_options=session_options,
+        tf32=tf32,
+        folder=folder,
+        memory_budget=memory_budget,
+        diagnose=diagnose,
+        progress=progress,
+    )
 
 
 def _runnable(model: Model) -> Any:
@@ -244,6 +294,53 @@ def _runnable(model: Model) -> Any:
     return source.proto
 
 
-def assert_equivalent(before: Model, after: Model, **options: Any) -> None:
-    """Raise NotEquivalent, an AssertionError with the evidence, unless the models are shown to be equivalent."""
-    check(before, after, **options).raise_unless_equivalent()
+def assert_equivalent(
+    before: Model,
+    after: Model,
+    *,
+    sites: Sequence[SiteProbe] = (),
+    providers: str | Sequence[str] | None = None,
+    backend: str | Backend | None = None,
+    inputs: Inputs | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    val_range: ValRange | None = None,
+    seeds: Sequence[int] = (0, 1),
+    save_inputs: str | os.PathLike[str] | None = None,
+    rtol: Tolerances = None,
+    atol: Tolerances = None,
+    exact: bool = False,
+    provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+    session_options: Mapping[str, Any] | None = None,
+    tf32: bool = False,
+    folder: str | os.PathLike[str] | None = None,
+    memory_budget: int = 1 << 28,
+    diagnose: bool = True,
+    progress: Progress | None = None,
+) -> None:
+    """Raise NotEquivalent, an AssertionError with the evidence, unless the models are shown to be equivalent.
+
+    Options as for `check`.
+    """
+    verdict = check(
+        before,
+        after,
+        sites=sites,
+        providers=providers,
+        backend=backend,
+        inputs=inputs,
+        input_shapes=input_shapes,
+        val_range=val_range,
+        seeds=seeds,
+        save_inputs=save_inputs,
+        rtol=rtol,
+        atol=atol,
+        exact=exact,
+        provider_options=provider_options,
+        session_options=session_options,
+        tf32=tf32,
+        folder=folder,
+        memory_budget=memory_budget,
+        diagnose=diagnose,
+        progress=progress,
+    )
+    verdict.raise_unless_equivalent()

@@ -2,14 +2,14 @@
 
 OnnxactError
 ├── UsageError            an option or argument that makes no sense           exit code 2
-│   └── NoFormError       no form of an activation fits; every reason listed  exit code 2
 ├── MissingPackageError   an optional package is not installed                exit code 3
 ├── ProviderError         an execution provider is absent or did not run      exit code 3
 ├── ModelError            a model or file that is missing, broken, or invalid exit code 5
 ├── FileConflictError     a write that would overwrite something              exit code 5
 └── ExportError           a PyTorch module that cannot be exported            exit code 5
 
-A verdict of "different" or "inconclusive" is a result, not an exception. Anything raised that is not an
+A verdict of "different" or "inconclusive" is a result, not an exception; so is a model in which no site can be written
+in the form or the ops asked for: the reason against every form is among the skips. Anything raised that is not an
 OnnxactError is a defect of onnxact.
 """
 
@@ -26,14 +26,6 @@ class UsageError(OnnxactError):
     """An argument that makes no sense; the message names it and says what is accepted."""
 
     exit_code = 2
-
-
-class NoFormError(UsageError):
-    """No form of an activation fits. `reasons` holds (form, reason) for every form that was considered."""
-
-    def __init__(self, message: str, reasons: tuple[tuple[str, str], ...] = ()) -> None:
-        super().__init__(message)
-        self.reasons = reasons
 
 
 class MissingPackageError(OnnxactError):

@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 from onnx import ModelProto
 
 from onnxact.interop import Source
-from onnxact.model.edit import Skip, apply
+from onnxact.model.edit import Skip
 from onnxact.model.view import View
-from onnxact.rewrite import reference
 from onnxact.rewrite.draft import Change, Draft
 from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.decide import Decision
 
 if TYPE_CHECKING:
+    import os
+
     from onnxact.check import Drift, Verdict
+    from onnxact.check.drawing import ValRange
+    from onnxact.check.equivalence import Progress
+    from onnxact.check.feeding import Given as Inputs
+    from onnxact.check.runners.backend import Backend
     from onnxact.check.standings import Timing
+    from onnxact.check.tolerance import Given as Tolerances
 
 Model = Any
 """A path, an onnx.ModelProto, an onnx_graphsurgeon.Graph or an onnx_ir.Model."""
@@ -90,7 +96,7 @@ class Result:
 
     @property
     def left(self) -> tuple[Skip, ...]:
-        """The skips of what the target is known not to run, with the reason for every form."""
+        """The skips of what the target is known not to run, or the ops allowed cannot express, with every reason."""
         return tuple(self._draft.left)
 
     @property
@@ -140,7 +146,8 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for json.dumps, after the schema of the documentation."""
-        about = self._about_target() if self.target else {}
+        left = {"left": [skip_json(skip) for skip in self.left]} if self.left else {}
+        about = self._about_target() if self.target else left
         apart = [{"scope": s.scope.path, "node": s.node, "output": s.output, "op": s.form} for s in self.taken_apart]
         return {
             "schema": SCHEMA,
@@ -170,25 +177,59 @@ class Result:
         lines += [f"  skipped {skip.node or '(unnamed)'}: {skip.reason}" for skip in self.skipped]
         return "\n".join(lines)
 
-    def check(self, **options: Any) -> Verdict:
+    def check(
+        self,
+        *,
+        providers: str | Sequence[str] | None = None,
+        backend: str | Backend | None = None,
+        inputs: Inputs | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        val_range: ValRange | None = None,
+        seeds: Sequence[int] = (0, 1),
+        save_inputs: str | os.PathLike[str] | None = None,
+        rtol: Tolerances = None,
+        atol: Tolerances = None,
+        provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+        session_options: Mapping[str, Any] | None = None,
+        tf32: bool = False,
+        folder: str | os.PathLike[str] | None = None,
+        memory_budget: int = 1 << 28,
+        diagnose: bool = True,
+        progress: Progress | None = None,
+    ) -> Verdict:
         """Return the evidence that the rewrite is right; options as for `onnxact.check`.
 
         A decomposition or fusion is compared with the model as it was handed in. A swap means another function: it
-        is compared with that model in which every rewritten site stands in another form of the new activation. Where
-        ONNX Runtime cannot load the model as it was handed in, the verdict is "inconclusive".
+        is compared with that model in which every rewritten site stands in another form of the new activation, and is
+        "different" also where the model as it was handed in runs and the result does not. Where ONNX Runtime cannot
+        load the model as it was handed in, the verdict is "inconclusive".
         """
         from onnxact.check import UnloadableError, Verdict
         from onnxact.check import check as judge
         from onnxact.check.rewritten import needs_exact, probes
+        from onnxact.check.swapped import check_swap
 
-        original, source = self._source.original(), self._source
+        options: dict[str, Any] = {
+            "providers": providers,
+            "backend": backend,
+            "inputs": inputs,
+            "input_shapes": input_shapes,
+            "val_range": val_range,
+            "seeds": seeds,
+            "save_inputs": save_inputs,
+            "rtol": rtol,
+            "atol": atol,
+            "provider_options": provider_options,
+            "session_options": session_options,
+            "tf32": tf32,
+            "memory_budget": memory_budget,
+            "diagnose": diagnose,
+            "progress": progress,
+            "folder": self._source.folder if folder is None else folder,
+        }
+        original = self._source.original()
         if self.verb.startswith("swap"):
-            view = View(original, source.folder)
-            plan = reference.plan(view, self.sites)
-            if plan.roots < len(self.sites):
-                return _no_reference(plan.skips)
-            apply(view, plan)
-        options.setdefault("folder", source.folder)
+            return check_swap(original, self.proto, self.sites, **options)
         try:
             seen = probes(change for change in self.sites if change.is_elementwise)
             exact = needs_exact(self.sites) and not self.taken_apart
@@ -196,19 +237,29 @@ class Result:
         except UnloadableError as error:
             return Verdict("inconclusive", (str(error),))
 
-    def drift(self, **options: Any) -> Drift:
-        """Return how far the outputs moved: what a swap did to the model's numbers."""
+    def drift(
+        self,
+        *,
+        provider: str = "cpu",
+        inputs: Inputs | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        val_range: ValRange | None = None,
+        seeds: Sequence[int] = (0, 1),
+        folder: str | os.PathLike[str] | None = None,
+    ) -> Drift:
+        """Return how far the outputs moved: what a swap did to the model's numbers; options as for `check`."""
         from onnxact.check import drift
 
-        original, source = self._source.original(), self._source
-        options.setdefault("folder", source.folder)
-        return drift(original, self.proto, **options)
-
-
-def _no_reference(skips: Sequence[Skip]) -> Verdict:
-    from onnxact.check import Verdict
-
-    return Verdict("inconclusive", tuple(f"{skip.node}: {skip.reason}" for skip in skips))
+        return drift(
+            self._source.original(),
+            self.proto,
+            provider=provider,
+            inputs=inputs,
+            input_shapes=input_shapes,
+            val_range=val_range,
+            seeds=seeds,
+            folder=self._source.folder if folder is None else folder,
+        )
 
 
 def skip_json(skip: Skip) -> dict[str, str]:

@@ -15,10 +15,12 @@ from onnx import ModelProto
 
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.activation.forms import find_activation
+from onnxact.arguments import mapping, number, text, texts, whole
 from onnxact.errors import UsageError
 from onnxact.interop import Source, open_source
 from onnxact.model import collection, files
 from onnxact.model.edit import apply
+from onnxact.model.schema import known_ops
 from onnxact.model.view import View
 from onnxact.results import Model, Result
 from onnxact.rewrite import decompose as _decompose
@@ -49,6 +51,8 @@ class Writing:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
+        if self.output is not None and not isinstance(self.output, (str, Path)):
+            raise UsageError(f"output: expected a path, not {self.output!r}")
         if self.output is not None and self.in_place:
             raise UsageError("give an output or in-place, not both")
 
@@ -161,7 +165,9 @@ def swapping(
     selection: Selection,
 ) -> Rewrite:
     """Return the rewrite of a swap; options are checked here, before any model is read."""
-    target = _swap.target(to, parameters, per_channel=per_channel, channel_axis=channel_axis)
+    find_activation(source)
+    axis = whole("channel_axis", channel_axis)
+    target = _swap.target(to, mapping("parameters", parameters), per_channel=per_channel, channel_axis=axis)
     return Rewrite(
         verb,
         target.activation.name,
@@ -172,7 +178,7 @@ def swapping(
 def decomposing(
     *,
     form: str | None = None,
-    ops: Iterable[str] | None = None,
+    ops: str | Iterable[str] | None = None,
     target: str | None = None,
     partial: bool = False,
     fastest: bool = False,
@@ -190,7 +196,8 @@ def decomposing(
         raise UsageError("fastest is for a target that runs here: give --target ort:cpu with it")
     if partial:
         raise UsageError("partial is for a target: it accepts that some sites stay that the target does not run")
-    allowed = tuple(ops) if ops is not None else None
+    allowed = known_ops(texts("ops", ops)) if ops is not None else None
+    _decompose.demand_sense(None if form is None else text("form", form), allowed, selection)
     return Rewrite(
         "decompose",
         form.partition("[")[0] if form else "decomposed",
@@ -202,6 +209,7 @@ def decomposing(
             selection=selection,
             keep_provenance=provenance,
         ),
+        partial=True,
     )
 
 
@@ -232,20 +240,22 @@ def _timed(rewrite: Rewrite, target: Target, selection: Selection, allow_inexact
 def fusing(*, parameters: Mapping[str, float] | None = None, every: bool = False, selection: Selection) -> Rewrite:
     """Return the rewrite of a fusion; parameters that no activation has are refused."""
     names = {param.name for row in ACTIVATIONS.values() for param in row.params}
-    for name, value in (parameters or {}).items():
+    given = {name: number(name, value) for name, value in mapping("parameters", parameters).items()}
+    for name, value in given.items():
         if name not in names:
             raise UsageError(f"no activation has a parameter {name!r}; known: {', '.join(sorted(names))}")
         if math.isnan(value):
             raise UsageError(f"{name}: must be a number, not nan")
-    return Rewrite("fuse", "fused", lambda view: _fuse.plan(view, selection=selection, given=parameters, every=every))
+    return Rewrite("fuse", "fused", lambda view: _fuse.plan(view, selection=selection, given=given, every=every))
 
 
 def relu_parameters(to: str, alpha: float | None, parameters: Mapping[str, Slopes]) -> dict[str, Slopes]:
     """Return the parameters of what replaces ReLU: `alpha` is the slope, of one number or of a tensor."""
     activation = find_activation(to)
     name = "slope" if activation.name == "prelu" else "alpha"
+    parameters = mapping("parameters", parameters)
     if alpha is not None and name in parameters:
         raise UsageError(f"{name} is given twice, as alpha and as a parameter")
     if alpha is None and activation.name in ("leaky_relu", "prelu"):
         alpha = RELU_SLOPE
-    return dict(parameters) if alpha is None else {name: float(alpha), **parameters}
+    return dict(parameters) if alpha is None else {name: number("alpha", alpha), **parameters}

@@ -17,6 +17,7 @@ ROOT = Path(onnxact.__file__).parent
 # DESIGN.md, "Layout": lower ones do not import higher ones.
 LAYERS = ("version", "errors", "activation", "model", "rewrite", "check", "export", "interop", "report", "api", "cli")
 LEVELS = {name: level for level, name in enumerate(LAYERS)} | {
+    "arguments": 1,
     "interop": 7,
     "report": 7,
     "api": 8,
@@ -35,7 +36,7 @@ COMMANDS = ("inspect", "swap-relu", "swap", "decompose", "fuse", "check", "prove
 PUBLIC = {
     "Exported", "Inspection", "Result", "Verdict", "NotEquivalent", "Proof", "ProofInterrupted", "__version__",
     "assert_equivalent", "check", "decompose", "export", "fuse", "inspect", "prove", "swap", "swap_relu",
-    "ExportError", "FileConflictError", "MissingPackageError", "ModelError", "NoFormError", "OnnxactError",
+    "ExportError", "FileConflictError", "MissingPackageError", "ModelError", "OnnxactError",
     "ProviderError", "UsageError",
 }  # fmt: skip
 
@@ -82,7 +83,7 @@ def test_every_module_has_a_layer() -> None:
 
 def test_activation_needs_neither_onnx_nor_torch() -> None:
     for module in modules():
-        if layer(module) in ("activation", "errors", "version"):
+        if layer(module) in ("activation", "arguments", "errors", "version"):
             assert not {name.split(".")[0] for name in imports(module)} & {"onnx", *OPTIONAL}, module
 
 
@@ -101,7 +102,7 @@ def test_errors_are_one_tree_with_exit_codes() -> None:
         if isinstance(value, type) and issubclass(value, errors.OnnxactError)
     }
     assert {name: error.exit_code for name, error in found.items()} == {
-        "OnnxactError": 70, "UsageError": 2, "NoFormError": 2, "MissingPackageError": 3, "ProviderError": 3,
+        "OnnxactError": 70, "UsageError": 2, "MissingPackageError": 3, "ProviderError": 3,
         "ModelError": 5, "FileConflictError": 5, "ExportError": 5,
     }  # fmt: skip
     assert all(name in (errors.__doc__ or "") for name in found)

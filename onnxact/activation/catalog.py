@@ -49,6 +49,7 @@ from onnxact.activation.primitives import (
     Sign,
     Softplus,
     Softsign,
+    Sum,
     Swish,
     Tanh,
     ThresholdedRelu,
@@ -230,6 +231,15 @@ def _cubic(x: Variable) -> dict[str, Expr]:
     }
 
 
+def _at_least(value: Expr, bound: Expr) -> Expr:
+    """As the function body of ONNX Clip-13 has it."""
+    return Where(value < bound, bound, value)
+
+
+def _at_most(value: Expr, bound: Expr) -> Expr:
+    return Where(bound < value, bound, value)
+
+
 _ROWS = (
     Activation(
         name="relu",
@@ -274,6 +284,9 @@ _ROWS = (
             "min": Form(Min(x, high), when=equals(low, -INF), exact=TRUE, signed_zero=True),
             "min-max": Form(Min(Max(x, low), high), when=low <= high, exact=TRUE, signed_zero=True),
             "max-min": Form(Max(Min(x, high), low), when=low <= high, exact=TRUE, signed_zero=True),
+            "where": Form(_at_most(_at_least(x, low), high), when=low <= high, exact=TRUE, signed_zero=True),
+            "where-min": Form(_at_least(x, low), when=equals(high, INF), exact=TRUE, signed_zero=True),
+            "where-max": Form(_at_most(x, high), when=equals(low, -INF), exact=TRUE, signed_zero=True),
             "relu-relu": Form(high - Relu(high - Relu(x)), when=equals(low, 0) & (high > 0) & (high < INF)),
             "relu-shift": Form(
                 high - Relu((high - low) - Relu(x - low)),
@@ -561,7 +574,26 @@ _ROWS = (
 
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
 
+
+@dataclass(frozen=True)
+class Alias:
+    """A second name of an activation, which stands for it with these parameters."""
+
+    activation: str
+    parameters: Mapping[str, float]
+    source: str
+
+
+ALIASES: dict[str, Alias] = {
+    "silu": Alias("swish", {"beta": 1.0}, "Elfwing et al. 2018; torch.nn.SiLU"),
+    "quick_gelu": Alias(
+        "swish", {"beta": 1.702}, "Hendrycks and Gimpel 2016, section 2; com.microsoft QuickGelu-1, alpha = 1.702"
+    ),
+    "hard_tanh": Alias("clip", {"min": -1.0, "max": 1.0}, "Collobert 2004; torch.nn.Hardtanh(min_val=-1, max_val=1)"),
+}
+
 REWRITES: dict[str, dict[str, Expr]] = {
+    "Add": {"sum": Sum(x, y)},
     "Neg": {"mul": x * -1},
     "Sub": {"add-neg": x + y * -1},
     "Abs": {"max": Max(x, -x), "relu": Relu(x) + Relu(-x)},

@@ -5,17 +5,17 @@ gelu-like name "tanh-softplus[softplus=stable]"  ->  x * Tanh(Relu(x) + Log(1 + 
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from typing import NamedTuple
 
-from onnxact.activation.catalog import ACTIVATIONS, FALSE, FAMILIES, REWRITES, Activation, Form
+from onnxact.activation.catalog import ACTIVATIONS, ALIASES, FALSE, FAMILIES, REWRITES, Activation, Form
 from onnxact.activation.expr import TRUE, Call, Expr, Literal, Parameter, ops, parameters, substitute, varies, x, y
 from onnxact.activation.numeric import Values, holds
 from onnxact.activation.primitives import PRIMITIVES
+from onnxact.arguments import nearest, text
 from onnxact.errors import UsageError
 
 
@@ -32,23 +32,36 @@ class Alternative(NamedTuple):
 
 
 def find_activation(name: str) -> Activation:
-    """Return the activation called `name` in any spelling: leaky_relu, leaky-relu, LeakyRelu; silu is swish."""
-    key = _ALIASES.get(_plain(name), _plain(name))
+    """Return the activation called `name` in any spelling: leaky_relu, leaky-relu, LeakyRelu.
+
+    One with a second name, such as quick-gelu for swish, has that name's parameters as its defaults.
+    """
+    key = plain_name(text("activation", name))
+    if key in _ALIASES:
+        row, other = ACTIVATIONS[_ALIASES[key].activation], _ALIASES[key].parameters
+        return replace(row, params=tuple(replace(p, default=other.get(p.name, p.default)) for p in row.params))
     for row in ACTIVATIONS.values():
-        if _plain(row.name) == key:
+        if plain_name(row.name) == key:
             return row
     known = [row.spelled for row in ACTIVATIONS.values()]
-    raise UsageError(f"unknown activation {name!r}{_nearest(name, known)}; known: {', '.join(known)}")
+    also = [alias.replace("_", "-") for alias in ALIASES]
+    raise UsageError(f"unknown activation {name!r}{nearest(name, known + also)}; known: {', '.join(known + also)}")
+
+
+def alias_parameters(name: str) -> Mapping[str, float]:
+    """Return the parameters that a second name of an activation stands for; none for its own name."""
+    alias = _ALIASES.get(plain_name(name))
+    return alias.parameters if alias else {}
 
 
 def find_form(activation: Activation, name: str) -> Form:
     """Return the form called `name`, which may say how ops inside it are computed: `form[op=form,op=form]`."""
-    match = re.fullmatch(r"([a-z0-9-]+)(?:\[(.*)\])?", name)
+    match = re.fullmatch(r"([a-z0-9-]+)(?:\[(.*)\])?", text("form", name))
     base = activation.forms.get(match[1]) if match else None
     if match is None or base is None:
         known = list(activation.forms)
         raise UsageError(
-            f"{activation.spelled} has no form {name!r}{_nearest(name, known)}; its forms: {', '.join(known)}"
+            f"{activation.spelled} has no form {name!r}{nearest(name, known)}; its forms: {', '.join(known)}"
         )
     form = base
     for choice in filter(None, (match[2] or "").split(",")):
@@ -177,7 +190,8 @@ def derivations(name: str, form: Form, refused: Callable[[Call], bool], paramete
     """
     pending: list[tuple[Form, dict[str, str]]] = [(form, {})]
     refused, seen = cache(refused), {form.expr}
-    if not _reachable(form.expr, refused, frozenset(), parameters):
+    fits = partial(_holds, values=parameters)
+    if not _reachable(form.expr, refused, frozenset(), fits):
         return
     for _ in range(SEARCHED):
         if not pending:
@@ -190,7 +204,7 @@ def derivations(name: str, form: Form, refused: Callable[[Call], bool], paramete
             closed = frozenset({*choices, op})
             for way in reversed(list(_ways(form, op, parameters))):
                 derived = _with(form, op, way, name)
-                if derived.expr not in seen and _reachable(derived.expr, refused, closed, parameters):
+                if derived.expr not in seen and _reachable(derived.expr, refused, closed, fits):
                     seen.add(derived.expr)
                     pending.append((derived, {**choices, op: way}))
 
@@ -216,8 +230,8 @@ def _steps(
     for name in [option.name for option in alternatives(calls[0])] if calls else ():
         found = [option for call in calls for option in _named(call, name)]
         usable = len(found) == len(calls) and all(holds(option.when, parameters) for option in found)
-        closed = frozenset({*choices, op})
-        if usable and all(_reachable(option.expr, lambda c: not admits(c.op), closed, parameters) for option in found):
+        closed, fits = frozenset({*choices, op}), partial(_holds, values=parameters)
+        if usable and all(_reachable(option.expr, lambda c: not admits(c.op), closed, fits) for option in found):
             yield name
 
 
@@ -226,15 +240,17 @@ def _shallow(call: Call) -> Call:
     return Call(call.op, tuple(x if varies(arg) else arg for arg in call.args))
 
 
-def _reachable(expr: Expr, refused: Callable[[Call], bool], closed: frozenset[str], values: Values | None) -> bool:
-    """Tell whether every call that is refused can be computed by others, without those in `closed`."""
+def _reachable(
+    expr: Expr, refused: Callable[[Call], bool], closed: frozenset[str], fits: Callable[[Expr], bool]
+) -> bool:
+    """Tell whether every call that is refused can be computed by others that fit, without those in `closed`."""
     for call in _calls(expr):
         if not refused(call):
             continue
         if call.op in closed:
             return False
-        options = [option for option in alternatives(_shallow(call)) if _holds(option.when, values)]
-        if not any(_reachable(option.expr, refused, closed | {call.op}, values) for option in options):
+        options = [option for option in alternatives(_shallow(call)) if fits(option.when)]
+        if not any(_reachable(option.expr, refused, closed | {call.op}, fits) for option in options):
             return False
     return True
 
@@ -264,26 +280,11 @@ def _op_named(spelled: str) -> str:
     raise UsageError(f"unknown op {spelled!r}; known: {', '.join(sorted(PRIMITIVES))}")
 
 
-def known_ops(names: Iterable[str]) -> frozenset[str]:
-    """Return `names` as ONNX op names, whatever their case; an unknown one is a UsageError that lists the known."""
-    by_plain = {_plain(op): op for op in PRIMITIVES}
-    found = []
-    for name in names:
-        if _plain(name) not in by_plain:
-            raise UsageError(f"unknown op {name!r}{_nearest(name, PRIMITIVES)}; known: {', '.join(sorted(PRIMITIVES))}")
-        found.append(by_plain[_plain(name)])
-    return frozenset(found)
-
-
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return what all spellings of a name have in common."""
     return name.strip().replace("-", "").replace("_", "").lower()
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
 _SPELLED = {"PRelu": "prelu"}
-_ALIASES = {"silu": "swish", "hardtanh": "clip", "quickgelu": "swish"}
+_ALIASES = {plain_name(name): alias for name, alias in ALIASES.items()}
 _INEXACT_REWRITES = {"Div"}

@@ -90,6 +90,7 @@ def _normal(*operands: Array) -> Array:
 
 # Arithmetic: correctly rounded.
 Add = Primitive("Add", ("A", "B"), np.add, commutative=True, relative=1)
+Sum = Primitive("Sum", ("data_0", "data_1"), np.add, commutative=True, relative=1)
 Sub = Primitive("Sub", ("A", "B"), np.subtract, trend="other", relative=1)
 Mul = Primitive("Mul", ("A", "B"), np.multiply, commutative=True, trend="other", relative=1)
 Div = Primitive("Div", ("A", "B"), np.divide, trend="other", relative=1)

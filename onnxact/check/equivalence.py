@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from onnxact.arguments import number, whole
 from onnxact.check.case import Case
 from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
 from onnxact.check.distance import UNIT_ROUNDOFF
@@ -40,7 +41,7 @@ def check(
     after: Source,
     *,
     sites: Sequence[SiteProbe] = (),
-    providers: Sequence[str] | None = None,
+    providers: str | Sequence[str] | None = None,
     backend: str | Backend | None = None,
     inputs: Given | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -142,9 +143,9 @@ def _demand_sense(pair: tuple[Source, Source] | None, seeds: Sequence[int], memo
     """`pair`: two models on one runtime; one model on two runtimes can be compared."""
     if pair is not None and same_source(*pair):
         raise UsageError("before and after are the same model: comparing it with itself says nothing")
-    if not seeds or any(seed < 0 for seed in seeds):
-        raise UsageError(f"seeds {list(seeds)}: give at least one, none negative")
-    if memory_budget <= 0:
+    if not isinstance(seeds, Sequence) or not seeds or any(whole("seeds", seed) < 0 for seed in seeds):
+        raise UsageError(f"seeds {seeds}: give at least one, none negative")
+    if number("memory budget", memory_budget) <= 0:
         raise UsageError(f"memory budget {memory_budget}: expected a number of bytes above 0")
 
 
@@ -204,7 +205,8 @@ def _demand_loaded(job: _Job, opened: Session | RunFailure, provider: str) -> No
     if other.endswith(opened.message):
         other = "; nor the model after, for the same reason"
     name = f"{job.before.path}" if job.before.path else "the model before"
-    raise UnloadableError(f"{runtime_version()} ({provider}) cannot load {name}: {opened.message}{other}")
+    message = f"{runtime_version()} ({provider}) cannot load {name}: {opened.message}{other}"
+    raise UnloadableError(message, opened.message)
 
 
 def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:

@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx import GraphProto, ModelProto
 
+from onnxact.arguments import mapping
 from onnxact.check.conditions import thresholds
 from onnxact.check.drawing import FREE, Limits, ValRange, as_limits, moved
 from onnxact.check.given import demand_known, demand_shapes, fitted, remarks
@@ -89,7 +90,7 @@ def make_recipe(
 
     Raises UsageError for what does not fit the model, FileConflictError where something else lies at `save_to`.
     """
-    shapes = {name: tuple(shape) for name, shape in (input_shapes or {}).items()}
+    shapes = {name: tuple(shape) for name, shape in mapping("input_shapes", input_shapes).items()}
     limits = as_limits(val_range)
     demand_known(model.graph, [*shapes, *limits.names])
     demand_shapes(model.graph, shapes)
@@ -141,6 +142,8 @@ def further_feeds(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
 
 def _sets(graph: GraphProto, inputs: Given | None) -> tuple[Feed, ...]:
     """What a caller gives, as ONNX Runtime takes it; one empty set for nothing."""
+    if not isinstance(inputs, (Mapping, Sequence, type(None))):
+        raise UsageError(f"inputs: expected a mapping from names to values, or several, not {inputs!r}")
     given: Sequence[Any] = [inputs] if isinstance(inputs, Mapping) else list(inputs or [{}])
     feeds = [item if isinstance(item, Feed) else Feed(_label(i, len(given)), item) for i, item in enumerate(given)]
     return tuple(replace(feed, values=_fitted(graph, feed)) for feed in feeds)

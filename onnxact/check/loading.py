@@ -31,7 +31,11 @@ _NOISE = re.compile(
 
 
 class UnloadableError(ModelError):
-    """A model that ONNX Runtime cannot load, so that nothing can be said about it."""
+    """A model that ONNX Runtime cannot load, so that nothing can be said about it. `reason`: what it says of it."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def with_node(model: ModelProto, message: str) -> str:

@@ -23,6 +23,8 @@ Result = Outputs | RunFailure
 # By output name, measured once for every comparison.
 Reference = Mapping[str, tuple[Leaf, ...]] | RunFailure
 _SHOWN = 3
+RAN_BEFORE = "ran before, "
+"""How the reason begins where one model runs and the other does not."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ def _failed(run: Run, before: Reference, after: Result) -> Finding:
         where = str(run)
     if not isinstance(before, RunFailure):
         telling = isinstance(after, RunFailure) and after.is_of_model
-        return Finding("different" if telling else "inconclusive", f"ran before, {after} ({where})")
+        return Finding("different" if telling else "inconclusive", f"{RAN_BEFORE}{after} ({where})")
     if not isinstance(after, RunFailure):
         return Finding("inconclusive", f"before {before}, so there is nothing to compare with ({where})")
     return Finding("inconclusive", f"neither model runs: before {before}; after {after} ({where})")

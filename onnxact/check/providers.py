@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
+from onnxact.arguments import mapping, texts
 from onnxact.check.options import RuntimeOptions, plain_options, set_session_options
 from onnxact.errors import MissingPackageError, ProviderError, UsageError
 
@@ -91,14 +92,14 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, ValueError, RuntimeError, TypeError, NotImplementedError, MemoryError)
 
 
-def resolve_providers(names: Sequence[str] | None, options: RuntimeOptions = _DEFAULTS) -> Resolved:
-    """The providers `names` ask for; for None: cpu, and cuda if a session really gets it.
+def resolve_providers(names: str | Sequence[str] | None, options: RuntimeOptions = _DEFAULTS) -> Resolved:
+    """The providers `names` ask for (a text is one name); for None: cpu, and cuda if a session really gets it.
 
     Names are short (`cpu`, `cuda`, ...) or ONNX Runtime's own, in any case; doubles are dropped. Raises UsageError for
     an unknown name, an empty list, or options that a provider does not take; ProviderError for a provider that a
     session does not get; MissingPackageError.
     """
-    found = _default_providers() if names is None else _asked_providers(names)
+    found = _default_providers() if names is None else _asked_providers(texts("providers", names))
     unused = sorted(set(options.provider_options) - set(found.names))
     if unused:
         raise UsageError(f"provider options for {', '.join(unused)}: the check runs on {', '.join(found.names)} only")
@@ -114,12 +115,16 @@ def runtime_options(
     tf32: bool = False,
 ) -> RuntimeOptions:
     """Options of the caller's, by provider name in any spelling. Raises UsageError for what makes no sense."""
-    by_name = {short_name(name): plain_options(values) for name, values in (provider_options or {}).items()}
+    chosen = dict(mapping("session_options", session_options))
+    by_name = {
+        short_name(name): plain_options(values)
+        for name, values in mapping("provider_options", provider_options).items()
+    }
     if tf32 and "use_tf32" in by_name.get("cuda", {}):
         raise UsageError("give tf32 or the provider option use_tf32, not both")
-    if session_options:
-        set_session_options(runtime().SessionOptions(), session_options)
-    return RuntimeOptions(by_name, dict(session_options or {}), tf32)
+    if chosen:
+        set_session_options(runtime().SessionOptions(), chosen)
+    return RuntimeOptions(by_name, chosen, tf32)
 
 
 def _default_providers() -> Resolved:
@@ -127,7 +132,7 @@ def _default_providers() -> Resolved:
     return Resolved(("cpu", "cuda")) if problem is None else Resolved(("cpu",), (f"cuda left out: {problem}",))
 
 
-def _asked_providers(names: Sequence[str]) -> Resolved:
+def _asked_providers(names: tuple[str, ...]) -> Resolved:
     asked = tuple(dict.fromkeys(short_name(name) for name in names))
     if not asked:
         raise UsageError("no provider is named; name at least one, such as cpu")

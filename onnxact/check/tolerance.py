@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from onnxact.arguments import number
 from onnxact.errors import UsageError
 
 Doubles = npt.NDArray[np.float64]
@@ -117,7 +118,8 @@ def _needed_rtol(distance: Doubles, magnitude: Doubles, atol: float) -> tuple[Do
 
 
 def _split(option: str, given: Given) -> tuple[float | None, dict[str, float]]:
-    by_name = {} if given is None else dict(given) if isinstance(given, Mapping) else {"": given}
+    pairs = {} if given is None else dict(given) if isinstance(given, Mapping) else {"": given}
+    by_name = {name: number(f"{option} {name}".strip(), value) for name, value in pairs.items()}
     for name, value in by_name.items():
         if not (value >= 0 and math.isfinite(value)):
             text = f"{option} {name}:{value}" if name else f"{option} {value}"

@@ -176,8 +176,7 @@ def _exit_code(result: Result, verdict: Verdict | None, *, allow_none: bool) -> 
 def _json_report(outcome: _Outcome) -> None:
     written = str(outcome.written) if outcome.written else None
     report = {**outcome.result.to_json(), "output": written, "dry_run": outcome.dry_run}
-    if outcome.verdict is not None:
-        report["check"] = outcome.verdict.to_json()
+    report["check"] = None if outcome.verdict is None else outcome.verdict.to_json()
     if outcome.drift is not None:
         report["drift"] = [vars(output) for output in outcome.drift.outputs]
     emit_json(report)
@@ -241,6 +240,16 @@ def _nothing_done(outcome: _Outcome) -> str:
 def _last_line(outcome: _Outcome) -> str:
     if outcome.result.target and (line := _target_line(outcome)):
         return line
+    return _done_line(outcome) + _left_over(outcome.result)
+
+
+def _left_over(result: Result) -> str:
+    """Return how many sites the ops allowed cannot express; empty for none."""
+    count = 0 if result.target else len(result.left)
+    return f"; {count} site{' is' if count == 1 else 's are'} left that these ops cannot express" if count else ""
+
+
+def _done_line(outcome: _Outcome) -> str:
     if not outcome.result.changed:
         found = "" if outcome.result.skipped else "; `onnxact inspect` lists the activations of a model"
         return f"nothing to rewrite, {_nothing_done(outcome)}{found}"
@@ -249,14 +258,18 @@ def _last_line(outcome: _Outcome) -> str:
 
 def _done(outcome: _Outcome) -> str:
     """Return what became of a rewritten model."""
+    from onnxact.model.files import format_note
+
     if outcome.dry_run:
         count = len(outcome.result.sites)
         return f"would rewrite {count} site{'s' if count > 1 else ''}; dry run, nothing written"
     if outcome.written is None:
         return f"nothing written, because the result is different{_allowing(outcome.result)}"
+    note = format_note(outcome.written)
+    wrote = f"wrote {outcome.written}{f' {note}' if note else ''}"
     if outcome.verdict is None:
-        return f"wrote {outcome.written} (not checked)"
-    return f"wrote {outcome.written}" + ("" if outcome.verdict.equivalent else ", which was NOT shown to be right")
+        return f"{wrote} (not checked)"
+    return wrote + ("" if outcome.verdict.equivalent else ", which was NOT shown to be right")
 
 
 def _allowing(result: Result) -> str:
@@ -273,8 +286,10 @@ def _quiet_report(outcome: _Outcome) -> None:
         complain(_last_line(outcome))
         show(text.skipped(outcome.result.left, verbose=False), stderr=True)
     elif not outcome.result.changed:
-        complain(_nothing_to_do(outcome.result))
+        complain(f"{_nothing_to_do(outcome.result)}{_left_over(outcome.result)}")
         show(text.skipped(outcome.result.skipped, verbose=False), stderr=True)
+    elif left := _left_over(outcome.result):
+        complain(left.removeprefix("; "))
     if outcome.verdict is not None and not outcome.verdict.equivalent:
         show(text.verdict(outcome.verdict, verbose=False), stderr=True)
 

@@ -36,6 +36,7 @@ _OTHER_FILES = {
 """How files begin that people take for models, or get in their place."""
 _EXTERNAL_KEY = b"location"
 """What the bytes of every model with external data contain: the key under which a tensor names its file."""
+_ONNX_TEXT = {".onnxtxt", ".onnxtext"}
 _TEXT_SUFFIXES = {".onnxtxt", ".onnxtext", ".textproto", ".prototxt", ".pbtxt", ".json"}
 
 
@@ -170,7 +171,7 @@ def check_external(model: ModelProto, folder: Path, name: Path | str) -> None:
     """
     sizes: dict[str, int] = {}
     for tensor in external_tensors(model):
-        place, what = location(tensor), f"{name}: external data of {tensor.name!r}"
+        place, what = location(tensor), f"{name}: external data of {_called(tensor)}"
         if place not in sizes:
             sizes[place] = _inside(folder, place, what).stat().st_size
         offset, length = _extent(tensor, what)
@@ -238,11 +239,15 @@ def _inside(folder: Path, place: str, what: str) -> Path:
     return file
 
 
+def _called(tensor: TensorProto) -> str:
+    return repr(tensor.name) if tensor.name else f"a tensor without a name, of shape {list(tensor.dims)}"
+
+
 def read_external(tensor: TensorProto, folder: Path | None) -> NDArray[Any] | None:
     """Return the value of one external tensor, or None for a model without a folder."""
     if folder is None:
         return None
-    what = f"external data of {tensor.name!r}"
+    what = f"external data of {_called(tensor)}"
     file = _inside(folder, location(tensor), what)
     offset, length = _extent(tensor, what)
     with file.open("rb") as stream:
@@ -317,7 +322,7 @@ def _copies(model: ModelProto, origin: Path, path: Path, *, force: bool) -> dict
 
 def _as_text(model: ModelProto, suffix: str) -> str:
     """Return ONNX's own text for .onnxtxt where it says everything, else protobuf's text format; `load` reads both."""
-    if suffix in (".onnxtxt", ".onnxtext"):
+    if suffix in _ONNX_TEXT:
         text: str = printer.to_text(model)
         try:
             if parser.parse_model(text) == model:
@@ -325,6 +330,13 @@ def _as_text(model: ModelProto, suffix: str) -> str:
         except ParseError:
             pass
     return str(text_format.MessageToString(model))
+
+
+def format_note(path: Path) -> str:
+    """Return what a reader of a file written as ONNX's own text has to know; empty where it is that."""
+    if path.suffix.lower() not in _ONNX_TEXT or path.read_bytes()[:1] == b"<":
+        return ""
+    return "in protobuf's text format, because ONNX's own text does not hold all of the model"
 
 
 def _serialized(model: ModelProto, path: Path) -> bytes:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, NamedTuple
 
 import onnx
 from onnx import TensorProto, defs
+
+from onnxact.activation.forms import plain_name
+from onnxact.activation.primitives import PRIMITIVES
+from onnxact.arguments import nearest
+from onnxact.errors import UsageError
 
 FLOAT_TYPES = {
     TensorProto.FLOAT16: "float16",
@@ -24,6 +30,12 @@ _ELEM_TYPE = {
         ("uint8", "UINT8"), ("uint16", "UINT16"), ("uint32", "UINT32"), ("uint64", "UINT64"),
     )
 }  # fmt: skip
+
+
+def type_name(elem_type: int) -> str:
+    """Return what an element type is called: float32, int32; empty for an unknown one."""
+    name = str(TensorProto.DataType.Name(elem_type)).lower() if elem_type else ""
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def plain(domain: str) -> str:
@@ -83,6 +95,29 @@ def admits(op: str, dtype: str, opset: int) -> bool:
     allowed = {c.type_param_str: set(c.allowed_type_strs) for c in found.type_constraints}
     operands = [*found.inputs, *found.outputs]
     return any(wanted in allowed.get(operand.type_str, {operand.type_str}) for operand in operands)
+
+
+@cache
+def op_names(domain: str | None = "") -> frozenset[str]:
+    """Return every op that ONNX ever had in a domain; None for all of its domains."""
+    return frozenset(s.name for s in defs.get_all_schemas_with_history() if domain in (None, plain(s.domain)))
+
+
+def known_ops(names: Iterable[str]) -> frozenset[str]:
+    """Return names of ops as ONNX writes them, whatever their case; those of another domain (`domain::Op`) as given.
+
+    Raises UsageError for an op that no version of ONNX has.
+    """
+    known = {plain_name(op): op for op in op_names(None)}
+    found = []
+    for name in names:
+        if "::" not in name and plain_name(name) not in known:
+            listed = ", ".join(sorted(op for op in PRIMITIVES if op in op_names()))
+            raise UsageError(
+                f"unknown op {name!r}{nearest(name, known.values(), most=1)}: no op of ONNX; known to forms: {listed}"
+            )
+        found.append(known.get(plain_name(name), name))
+    return frozenset(found)
 
 
 class TypeRule(NamedTuple):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
 
-from onnxact.model.constants import PASSES_CONSTANTS, array_of, constant_of, through
+from onnxact.model.constants import array_of, constant, constant_of
 from onnxact.model.schema import plain
 from onnxact.model.types import Shape, Types
 
@@ -41,10 +41,13 @@ class Scope:
         """Why nothing may be edited here; empty where it may."""
         self.nodes: list[NodeProto] = list(graph.node)
         self.types = Types(self)
-        self._constants: dict[str, NDArray[Any] | None] = {}
+        self.remembered: dict[str, NDArray[Any] | None] = {}
         self.children: dict[tuple[int, str], Scope] = {}
         self.op_types: list[str] = []
         """The op type of every node; with its domain, `com.microsoft::FusedConv`, unless that is ONNX's own."""
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.path or 'main graph'!r} of {len(self.nodes)} nodes>"
 
     @property
     def is_function(self) -> bool:
@@ -152,7 +155,7 @@ class Scope:
         pending.add((id(function), attribute))
         always = all(
             any(stated.name == attribute and scope._has_value(stated) for stated in node.attribute)
-            for scope, node in self.view.calls(function)
+            for scope, node in self.view.calls.of(function)
         )
         pending.discard((id(function), attribute))
         return always
@@ -168,39 +171,23 @@ class Scope:
         return scope
 
     def constant(self, name: str) -> NDArray[Any] | None:
-        """Return the value of an initializer or Constant node, or None where it is not fixed or not readable.
+        """Return the value of a constant, or of nodes that only work on such; None where it is not fixed or readable.
 
         Small ones are kept: every pattern that is looked for asks for them.
         """
-        if name in self._constants:
-            return self._constants[name]
-        value = self._constant(name)
-        if value is None or value.size <= _SMALL:
-            self._constants[name] = value
+        if name in self.remembered:
+            return self.remembered[name]
+        value = constant(self, name)
+        self.remember(name, value)
         return value
 
-    def _constant(self, name: str) -> NDArray[Any] | None:
-        scope = self.owner(name)
-        casts: list[str | None] = []
-        passed: set[str] = set()
-        while name and name not in passed and scope is not None:
-            node = scope._passing(name)
-            if node is None:
-                return through(casts, scope._own_constant(name))
-            if node.op_type != "Identity":
-                casts.append(scope.dtype(name))
-            passed.add(name)
-            name = node.input[0] if node.input else ""
-            scope = scope.owner(name)
-        return None
+    def remember(self, name: str, value: NDArray[Any] | None) -> None:
+        """Keep what was found out about a name, unless it is large."""
+        if value is None or value.size <= _SMALL:
+            self.remembered[name] = value
 
-    def _passing(self, name: str) -> NodeProto | None:
-        """Return the node of this scope that gives its first input on as `name`."""
-        index = self.producers.get(name)
-        node = self.nodes[index] if index is not None else None
-        return node if node is not None and node.op_type in PASSES_CONSTANTS and not plain(node.domain) else None
-
-    def _own_constant(self, name: str) -> NDArray[Any] | None:
+    def own_constant(self, name: str) -> NDArray[Any] | None:
+        """Return the value of an initializer or a Constant node of this scope."""
         tensor = self.initializers.get(name)
         if tensor is None:
             index = self.producers.get(name)

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, cast
 
 from onnx import FunctionProto, GraphProto, NodeProto, TensorProto, TypeProto
 
+from onnxact.model.calls import PENDING
 from onnxact.model.schema import FLOAT_TYPES, TypeRule, plain, type_rules
 
 if TYPE_CHECKING:
     from onnxact.model.scope import Scope
 
 Shape = tuple[int | str | None, ...]
-PENDING = -1
-"""The element type of a value whose type is being found out further up."""
 _FLOATS: dict[int, str] = {int(elem_type): name for elem_type, name in FLOAT_TYPES.items()}
 _FROM_ATTRIBUTE = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype",
                    "RandomNormalLike": "dtype", "RandomUniformLike": "dtype", "Multinomial": "dtype"}  # fmt: skip
@@ -71,6 +70,10 @@ class Types:
                 known[passed] = found or 0
         return found or 0
 
+    def forget(self) -> None:
+        """Drop what was found out so far."""
+        self.__dict__.pop("_known", None)
+
     @cached_property
     def _known(self) -> dict[str, int]:
         """The element types found so far; at first those declared, carried along the nodes in their order."""
@@ -114,7 +117,8 @@ class Types:
         if declared is not None and declared.tensor_type.elem_type:
             return declared.tensor_type.elem_type
         if self._scope.is_function and name in self._scope.inputs:
-            return self._scope.view.argument_type(cast(FunctionProto, self._scope.graph), self._scope.inputs[name])
+            function = cast(FunctionProto, self._scope.graph)
+            return self._scope.view.calls.argument_type(function, self._scope.inputs[name])
         if self._scope.parent is not None and name not in self._scope.inputs:
             return self._scope.parent.types.elem_type(name)
         return self._inferred_elem_type(name)
@@ -128,7 +132,8 @@ class Types:
         if domain == "" and (stated := _stated_type(node)):
             return stated, ""
         if (function := self._scope.view.functions.get((domain, op, node.overload))) is not None:
-            return function.types.elem_type(cast(FunctionProto, function.graph).output[position]), ""
+            found = function.types.elem_type(cast(FunctionProto, function.graph).output[position])
+            return found or self._inferred_elem_type(node.output[position]), ""
         if branch := self._branch_output(op, index, position):
             return branch[0].types.elem_type(branch[1]), ""
         if position == 0 and op in _LIKE_FIRST_INPUT.get(domain, ()) and node.input:

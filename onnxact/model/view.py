@@ -24,10 +24,10 @@ from onnx import (
     shape_inference,
 )
 
+from onnxact.model.calls import Calls
 from onnxact.model.inference import without_weights
 from onnxact.model.schema import may_hold_bodies, plain
 from onnxact.model.scope import Scope
-from onnxact.model.types import PENDING
 
 
 class View:
@@ -52,7 +52,6 @@ class View:
                 graph = getattr(training, field)
                 self._add(graph, f"training_info[{number}].{field}", None, "training graphs are left as they are")
         self._inferred: dict[str, dict[str, TypeProto]] | None = None
-        self._pending_arguments: set[tuple[int, int]] = set()
         self._pending_attributes: set[tuple[int, str]] = set()
 
     def _add(self, graph: GraphProto | FunctionProto, path: str, parent: Scope | None, frozen: str = "") -> Scope:
@@ -113,33 +112,10 @@ class View:
 
         return read_external(tensor, self.folder)
 
-    def calls(self, function: FunctionProto) -> list[tuple[Scope, NodeProto]]:
-        """Return every node that calls a local function, with its scope."""
-        return self._calls.get((plain(function.domain), function.name, function.overload), [])
-
     @cached_property
-    def _calls(self) -> dict[tuple[str, str, str], list[tuple[Scope, NodeProto]]]:
-        found: dict[tuple[str, str, str], list[tuple[Scope, NodeProto]]] = {key: [] for key in self.functions}
-        for scope in self.scopes:
-            for node in scope.nodes:
-                key = (plain(node.domain), node.op_type, node.overload)
-                if key in found:
-                    found[key].append((scope, node))
-        return found
-
-    def argument_type(self, function: FunctionProto, position: int) -> int:
-        """Return the element type that every call of a local function passes at `position`, 0 where they differ."""
-        key = (id(function), position)
-        if key in self._pending_arguments:
-            return PENDING  # a call on the function's own output has the type of the others
-        self._pending_arguments.add(key)
-        types = {
-            scope.types.elem_type(node.input[position]) if position < len(node.input) else 0
-            for scope, node in self.calls(function)
-        }
-        self._pending_arguments.discard(key)
-        types.discard(PENDING)
-        return types.pop() if len(types) == 1 else 0
+    def calls(self) -> Calls:
+        """The calls of local functions, and what they pass."""
+        return Calls(self)
 
     def inferred(self, path: str) -> dict[str, TypeProto]:
         """Return value name -> type in a scope, by onnx.shape_inference on a copy of the model without weights."""

@@ -37,7 +37,8 @@ def headline(verdict: Verdict) -> str:
 
 def blocks(verdict: Verdict, *, subject: str = "", verbose: bool = False) -> Iterator[Block]:
     """Everything but the outcome itself, in the order in which it matters. `subject`: what was compared, in words."""
-    yield Block(lines=(*([subject] if subject else []), *(f"because {text}" for text in reasons(verdict))))
+    compared = [subject] if subject and verdict.outputs else []
+    yield Block(lines=(*compared, *(f"because {text}" for text in reasons(verdict))))
     yield output_block(verdict)
     yield site_block(verdict, verbose=verbose)
     yield _divergence(verdict)

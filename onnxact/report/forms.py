@@ -10,6 +10,7 @@ from rich.text import Text
 
 from onnxact.activation.catalog import FALSE, Activation
 from onnxact.activation.expr import TRUE, ops, size, text
+from onnxact.model.schema import first_opset
 from onnxact.report.text import table
 
 
@@ -30,7 +31,16 @@ def forms(activations: Iterable[Activation]) -> Iterator[RenderableType]:
         )
         title = f"\n{activation.spelled}({defaults})" if defaults else f"\n{activation.spelled}"
         yield from table(title, ("form", "nodes", "formula", "when", "exact", "special inputs"), rows, limit=None)
-        yield Text(f"  {activation.source}", style="dim")
+        yield Text(f"  {'; '.join(_facts(activation))}", style="dim")
+
+
+def _facts(activation: Activation) -> Iterator[str]:
+    """Yield the op and its first opset, the class in torch.nn, the source."""
+    native = activation.native
+    yield f"{native.op} from opset {first_opset(native.op)}" if native else "no op in ONNX"
+    if activation.torch:
+        yield f"torch.nn.{activation.torch}"
+    yield activation.source
 
 
 def exactness(condition: Any) -> str:
@@ -42,8 +52,11 @@ def exactness(condition: Any) -> str:
 
 def describe(activation: Activation) -> dict[str, Any]:
     """Return an activation and its forms as plain data."""
+    native = activation.native
     return {
         "defaults": activation.defaults,
+        "op": native.op if native else None,
+        "opset": first_opset(native.op) if native else None,
         "source": activation.source,
         "torch": activation.torch or None,
         "forms": {

@@ -131,7 +131,7 @@ def inspection(found: Inspection, *, verbose: bool) -> Iterator[RenderableType]:
 
 def _site_row(site: Site, *, brief: bool = False) -> tuple[str, ...]:
     parameters = _various(site.parameters) if brief else parameters_text(site.parameters)
-    return spelled(site.activation), site.form, parameters, site.dtype or "unknown"
+    return spelled(site.activation), site.form, parameters, site.type_name or "unknown"
 
 
 def _various(parameters: Parameters) -> str:

@@ -20,6 +20,9 @@ from onnxact.model import schema
 from onnxact.rewrite.obstacle import attribute_obstacle, reference_obstacle
 from onnxact.rewrite.site import Parameters, known
 
+LOWEST_OPSET = 7
+"""Below this, binary ops broadcast by an attribute instead of NumPy's rule (ONNX changelog, Add-7)."""
+
 
 class Setting(NamedTuple):
     """Where a form is to be written. `ops`: the ops that may be used, None for all primitive ones."""
@@ -92,10 +95,17 @@ def _admissible(name: str, form: Form, bound: Parameters, setting: Setting) -> t
     lowers = values is not None and name not in FAMILIES  # whose op is the activation's own
     found = lowered(name, form, allowed, values or {}) if lowers else _as_it_is(name, form, allowed)
     if found is None:
-        refused = sorted(op for op in ops(form.expr) if not allowed(op))
-        return name, None, "; ".join(why_not(op, setting) for op in refused)
+        return name, None, _why_none(sorted(op for op in ops(form.expr) if not allowed(op)), setting)
     full_name, written = found
     return full_name, written, obstacle(written, bound, setting)
+
+
+def _why_none(refused: list[str], setting: Setting) -> str:
+    """Return why each of these ops cannot be used; those that are not among the ops allowed in one breath."""
+    left_out = [op for op in refused if setting.ops is not None and op not in setting.ops]
+    verb = "is" if len(left_out) == 1 else "are"
+    together = [f"{', '.join(left_out)} {verb} not among the ops allowed"] if left_out else []
+    return "; ".join([*together, *(why_not(op, setting) for op in refused if op not in left_out)])
 
 
 def _as_it_is(name: str, form: Form, allowed: Callable[[str], bool]) -> tuple[str, Form] | None:
@@ -149,8 +159,8 @@ def obstacle(form: Form, bound: Parameters, setting: Setting) -> str:
 
 
 def _shape_obstacle(expr: Expr, opset: int) -> str:
-    """Return which op would need two shapes to be one; empty for none (ONNX changelog: Max-8, Min-8 broadcast)."""
-    calls = [e for e in walk(expr) if isinstance(e, Call) and varies(e) and e.op in ("Max", "Min")]
+    """Return which op would need two shapes to be one; empty for none (Max, Min and Sum broadcast from opset 8)."""
+    calls = [e for e in walk(expr) if isinstance(e, Call) and varies(e) and e.op in ("Max", "Min", "Sum")]
     unlike = [call.op for call in calls if not all(map(varies, call.args))]
     return f"{unlike[0]} of x and a constant needs opset 8" if unlike and opset < 8 else ""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from onnxact.activation.catalog import ACTIVATIONS
+from onnxact.activation.catalog import ACTIVATIONS, ALIASES
 from onnxact.activation.numeric import FLOATS, rounded
 from onnxact.model import schema
 from onnxact.model.scope import Scope
@@ -38,8 +38,6 @@ from onnxact.rewrite.site import Kind, Site
 DOMAIN = "com.microsoft"
 STANDARD = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "ai.onnx.preview")
 """The domains of the ONNX standard."""
-_QUICK_GELU = 1.702
-"""The default of QuickGelu's alpha (ContribOperators.md)."""
 
 
 def fused(view: View) -> Iterator[Fused]:
@@ -203,7 +201,8 @@ def _biased(activation: str) -> Callable[[Scope, NodeProto], Expansion]:
 
 
 def _quick_gelu(_scope: Scope, node: NodeProto) -> Expansion:
-    return Expansion("swish", {"beta": float(np.float32(attributes_of(node).get("alpha", _QUICK_GELU)))})
+    default = ALIASES["quick_gelu"].parameters["beta"]
+    return Expansion("swish", {"beta": float(np.float32(attributes_of(node).get("alpha", default)))})
 
 
 def _scaled_silu(scope: Scope, node: NodeProto) -> Expansion | str:

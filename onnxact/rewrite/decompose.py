@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from onnxact.activation.catalog import ACTIVATIONS, Activation
+import numpy as np
+
+from onnxact.activation.catalog import ACTIVATIONS, SPECIAL_INPUTS, Activation, Form
 from onnxact.activation.expr import ops
-from onnxact.activation.forms import find_activation, find_form, known_ops
-from onnxact.activation.numeric import rounded
+from onnxact.activation.forms import find_activation, find_form
+from onnxact.activation.numeric import FLOATS, evaluate, rounded
 from onnxact.errors import UsageError
+from onnxact.model.edit import Skip
+from onnxact.model.schema import known_ops
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.choose import Choice, Setting, choose, is_exact, obstacle, same_bits, unavailable
+from onnxact.rewrite.choose import LOWEST_OPSET, Choice, Setting, choose, is_exact, obstacle, same_bits, unavailable
 from onnxact.rewrite.draft import Draft, Drafter, Recorder
 from onnxact.rewrite.find import find
+from onnxact.rewrite.obstacle import describe_dtype
 from onnxact.rewrite.recorded import part_of, recorded_sites
 from onnxact.rewrite.select import EVERYTHING, Selection
-from onnxact.rewrite.site import Kind, Site
-
-LOWEST_OPSET = 7
-"""Below this, binary ops broadcast by an attribute instead of NumPy's rule (ONNX changelog, Add-7)."""
+from onnxact.rewrite.site import Kind, Site, known
 
 
 def plan(
@@ -34,14 +36,14 @@ def plan(
     """Return what decomposing does: every selected native op that has the form, or that `allowed` ops lack.
 
     form: a form's name; only activations that have it are looked at. allowed: ops that may be used; an activation
-    whose own op is among them stays. Neither: every activation, into the exact form with the fewest nodes.
+    whose own op is among them stays, and what they cannot express is in the draft's `left`. Neither: every activation,
+    into the exact form with the fewest nodes.
     """
-    if form is not None and allowed is not None:
-        raise UsageError("give a form or a set of ops, not both")
-    _check_form(form, selection)
     permitted = known_ops(allowed) if allowed is not None else None
+    demand_sense(form, permitted, selection)
     drafter = Drafter(view)
     recorder = Recorder()
+    left: list[Skip] = []
     decided: dict[Kind, After | str] = {}
     recorded = recorded_sites(view)
     found = find(view, trees=False)
@@ -58,11 +60,13 @@ def plan(
         after = decided[site.kind]
         if isinstance(after, str):
             drafter.skip(site, after)
+            if permitted is not None:
+                left.append(drafter.skips[-1])
         else:
             drafter.write(site, after, recorder.text(site, after.form) if keep_provenance else None)
     looked_for = [n for n, row in ACTIVATIONS.items() if selection.wants(n) and not _stays(row, form, permitted)]
     drafter.skips.extend(found.like(looked_for, selection))
-    return drafter.finish()
+    return drafter.finish(left)
 
 
 def _decide(site: Site, form: str | None, setting: Setting) -> After | str:
@@ -77,9 +81,15 @@ def _decide(site: Site, form: str | None, setting: Setting) -> After | str:
     return After(site.activation, choice.name, site.parameters, choice.form.expr, exact, _note(site, choice))
 
 
-def _check_form(form: str | None, selection: Selection) -> None:
-    if form is None:
-        return
+def demand_sense(form: str | None, permitted: frozenset[str] | None, selection: Selection) -> None:
+    """Raise UsageError for both a form and ops, or a form that no selected activation has."""
+    if form is not None and permitted is not None:
+        raise UsageError("give a form or a set of ops, not both")
+    if form is not None:
+        _check_form(form, selection)
+
+
+def _check_form(form: str, selection: Selection) -> None:
     if selection.activations:
         for name in selection.activations:
             find_form(find_activation(name), form)
@@ -111,13 +121,6 @@ def _unfit(site: Site) -> str:
     return ""
 
 
-def describe_dtype(site: Site) -> str:
-    """Return why a site without a floating-point dtype is left alone."""
-    if site.scope.types.elem_type(site.output):
-        return "not a floating-point tensor"
-    return f"the element type of {site.output!r} is not known; run onnx.shape_inference on the model, or declare it"
-
-
 def _named(activation: Activation, name: str, site: Site, setting: Setting) -> Choice:
     form = find_form(activation, name)
     missing = [unavailable(op, setting.dtype, setting.opset) for op in sorted(ops(form.expr))]
@@ -127,14 +130,32 @@ def _named(activation: Activation, name: str, site: Site, setting: Setting) -> C
     return Choice(name, form, is_exact(form, site.parameters, setting.dtype), ())
 
 
+def special_inputs(site: Site, form: Form) -> list[str]:
+    """Return the special inputs at which a form gives something else for the site's parameters, as NumPy computes it.
+
+    Where these are not known, those at which it does for some.
+    """
+    values = known(site.parameters)
+    if values is None or not form.special:
+        return list(form.special)
+    x = np.asarray([SPECIAL_INPUTS[name] for name in form.special])
+    bound = {name: value if isinstance(value, str) else np.reshape(value, (-1, 1)) for name, value in values.items()}
+    with np.errstate(all="ignore"):
+        found = evaluate(form.expr, x.astype(FLOATS[site.dtype or "float32"]), bound).astype(np.float64)
+        wanted = ACTIVATIONS[site.activation].reference(x, **{n: np.asarray(v, np.float64) for n, v in bound.items()})
+    same = np.atleast_2d(np.asarray((found == wanted) | (np.isnan(found) & np.isnan(wanted))))
+    return [name for number, name in enumerate(form.special) if not np.all(same[:, number])]
+
+
 def _note(site: Site, choice: Choice) -> str:
     """Return what a reader should know about the form taken: why this one, and what rounding does to a parameter."""
     notes = []
     for name, value in site.parameters.items():
         if isinstance(value, float) and site.dtype and float(rounded(value, site.dtype)) not in (value, float("inf")):
             notes.append(f"{name} {value:.9g} is {float(rounded(value, site.dtype)):.9g} in {site.dtype}")
-    if choice.form is not None and choice.form.special:
-        notes.append(f"gives another result at {', '.join(choice.form.special)} for some parameters")
+    if choice.form is not None and (inputs := special_inputs(site, choice.form)):
+        unsure = "" if known(site.parameters) is not None else " for some parameters"
+        notes.append(f"gives another result at {', '.join(inputs)}{unsure}")
     if choice.others:
         notes.append("passed over: " + "; ".join(f"{name} ({why})" for name, why in choice.others))
     return "; ".join(notes)

@@ -216,7 +216,7 @@ def _first_site(  # noqa: PLR0917
     refused: dict[int, str],
 ) -> Site | None:
     """Return the largest site at a node; why larger ones were passed over goes to `skips`."""
-    reasons: dict[str, str] = {}
+    reasons: dict[str, tuple[int, str]] = {}
     for pattern in candidates:
         for match in matches(scope, pattern.form.expr, index):
             left_open = _open(pattern, match, given)
@@ -225,15 +225,17 @@ def _first_site(  # noqa: PLR0917
                 site, refusal = site_of(scope, pattern, index, match, {})
             what = f"{pattern.activation.name} ({pattern.name})"
             if site is not None:
-                skips.extend(Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in reasons.items())
+                larger = [(what, why) for what, (nodes, why) in reasons.items() if nodes > pattern.size]
+                skips.extend(Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in larger)
                 return site
             if refusal.reason:
-                reasons.setdefault(what, refusal.reason)
+                reasons.setdefault(what, (pattern.size, refusal.reason))
             if refusal.complete:
                 why = f"is part of a {what} that cannot be replaced: {refusal.reason}"
                 refused.update(dict.fromkeys(match.nodes, why))
     node = scope.nodes[index].name
-    skips.extend(Skip(scope.path, node, f"looks like {what}, but {why}") for what, why in list(reasons.items())[:1])
+    for what, (_, why) in list(reasons.items())[:1]:
+        skips.append(Skip(scope.path, node, f"looks like {what}, but {why}"))
     return None
 
 
@@ -254,7 +256,8 @@ def site_of(
         return None, Refusal()
     solved = solve(pattern.activation, pattern.form, match.equations, given)
     if solved.reason:
-        return None, Refusal(solved.reason if solved.near or pattern.is_plain_op else "")
+        worth_telling = pattern.is_plain_op or (solved.near and _is_near(scope, match, pattern, index))
+        return None, Refusal(solved.reason if worth_telling else "")
     reader = read_elsewhere(scope, index, match.nodes)
     if reader:
         return None, Refusal(reader, complete=True)
@@ -264,6 +267,12 @@ def site_of(
     dtype = scope.dtype(scope.nodes[index].output[0])
     kind = Kind(scope, pattern.activation.name, pattern.name, solved.parameters, dtype)
     return Site(kind, index, tuple(sorted(match.nodes - {index})), match.x), Refusal()
+
+
+def _is_near(scope: Scope, match: Match, pattern: Pattern, index: int) -> bool:
+    """Tell whether a tree that is almost an activation is one of floating-point numbers, and elementwise."""
+    value = scope.nodes[index].output[0]
+    return (scope.dtype(value) is not None or not scope.types.elem_type(value)) and not _misfit(scope, match, pattern)
 
 
 def read_elsewhere(scope: Scope, root: int, nodes: frozenset[int]) -> str:

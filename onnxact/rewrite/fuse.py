@@ -12,9 +12,9 @@ from onnxact.model.view import View
 from onnxact.rewrite.after import After
 from onnxact.rewrite.choose import Setting, obstacle, same_bits, unavailable
 from onnxact.rewrite.compile import X
-from onnxact.rewrite.decompose import describe_dtype
 from onnxact.rewrite.draft import Draft, Drafter
 from onnxact.rewrite.find import find
+from onnxact.rewrite.obstacle import describe_dtype
 from onnxact.rewrite.recorded import form_of, records
 from onnxact.rewrite.select import EVERYTHING, Selection
 from onnxact.rewrite.site import Bound, Site

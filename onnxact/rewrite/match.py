@@ -25,7 +25,7 @@ from onnxact.rewrite.site import Bound, Dynamic, Reference, Tensor
 
 _BROADCASTS_BY_ATTRIBUTE = 7
 """Below this opset binary ops broadcast by attribute, and trees of them are not looked at."""
-_BINARY = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Where"}
+_BINARY = {"Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "Where"}
 _PRODUCTS = frozenset({"Mul", "Div"})
 _UNBOUNDED = float(np.finfo(np.float32).max)
 
@@ -86,7 +86,8 @@ def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[
     op = scope.op_types[index]
     for option in alternatives(expr):
         if isinstance(option.expr, Call) and option.expr.op == op:
-            yield from _node(scope, option.expr, index, found, closed | {expr.op})
+            renamed = set(option.expr.args) == set(expr.args)
+            yield from _node(scope, option.expr, index, found, closed if renamed else closed | {expr.op})
 
 
 def _constant(scope: Scope, expr: Expr, name: str, found: Match) -> Iterator[Match]:
@@ -161,6 +162,8 @@ def op_parameters(scope: Scope, native: Call, node: NodeProto) -> dict[str, Boun
     bound: dict[str, Bound] = {}
     for arg, operand in zip(native.args, operands, strict=True):
         stands = _bound(scope, operand) if isinstance(operand, _Input) else operand
+        if isinstance(arg, Parameter) and isinstance(stands, str):
+            return None
         if isinstance(arg, Parameter):
             bound[arg.name] = stands
         elif isinstance(arg, Literal) and not _equal(stands, arg.value):
@@ -201,20 +204,23 @@ def _attribute(
     if stated is not None and stated.ref_attr_name:
         return _reference(scope, stated.ref_attr_name)
     value = default if stated is None else _stated(stated)
-    if isinstance(value, bytes):
-        return value.decode()
+    if isinstance(default, bytes) or isinstance(value, str):
+        return value.decode() if isinstance(value, bytes) else value
     if op == "Clip" and (value is None or (abs(value) >= _UNBOUNDED and not wide)):
         return _omitted(op, name)
+    if isinstance(value, bytes):
+        return "string"
     return value if isinstance(value, float) else None
 
 
 def _stated(attribute: AttributeProto) -> Any:
+    """Return the number or the bytes that an attribute states; for one that can be neither, its type as a text."""
     kind = attribute.type
     if kind == AttributeProto.UNDEFINED:  # IR version 1 has no types of attributes
         kind = AttributeProto.FLOAT if attribute.HasField("f") else AttributeProto.STRING
     if kind == AttributeProto.STRING:
         return attribute.s
-    return attribute.f if kind == AttributeProto.FLOAT else None
+    return attribute.f if kind == AttributeProto.FLOAT else AttributeProto.AttributeType.Name(kind).lower()
 
 
 def _omitted(op: str, name: str) -> float | None:

@@ -1,16 +1,41 @@
-"""(form, parameters, opset, dtype) -> why it cannot be written there, or "": attributes, references, versions."""
+"""(form, parameters, opset, dtype) -> why it cannot be written there; "" where it can: attributes, types, versions."""
 
 from __future__ import annotations
 
 import numpy as np
+from onnx import FunctionProto
 
 from onnxact.activation.expr import Call, Expr, Parameter, ops, parameters, varies, walk
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.model import schema
+from onnxact.model.view import View
 from onnxact.rewrite.site import Dynamic, Parameters, Reference, Site, known
 
 _CONSTANT_BY_REFERENCE = 12
 """Constant takes `value_float`, which can refer to a function's attribute, from this opset."""
+
+
+def describe_dtype(site: Site) -> str:
+    """Return why a site without a floating-point dtype is left alone."""
+    if site.scope.types.elem_type(site.output):
+        return "not a floating-point tensor"
+    function = site.scope.root.graph
+    if isinstance(function, FunctionProto) and (reason := _of_callers(site.scope.view, function)):
+        return f"the element type of {site.output!r} is open: {reason}"
+    return f"the element type of {site.output!r} is not known; run onnx.shape_inference on the model, or declare it"
+
+
+def _of_callers(view: View, function: FunctionProto) -> str:
+    """Return why the callers of a function do not tell its types; empty where it is not their doing."""
+    if (uncalled := view.calls.uncalled(function)) is not None:
+        through = "" if uncalled is function else ", which calls it"
+        return f"nothing calls the function {uncalled.name}{through}; take it out of the model, or call it"
+    for position, name in enumerate(function.input):
+        types = view.calls.argument_types(function, position)
+        if len(types) > 1 and 0 not in types:
+            listed = " and ".join(sorted(map(schema.type_name, types)))
+            return f"the function {function.name} is called with {listed} for {name!r}; write one function for each"
+    return ""
 
 
 def attribute_obstacle(expr: Expr, bound: Parameters, opset: int, dtype: str) -> str:

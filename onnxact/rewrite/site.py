@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxact.activation.numeric import FLOATS, rounded
+from onnxact.model.schema import type_name
 from onnxact.model.scope import Scope
 
 
@@ -116,6 +117,11 @@ class Site(NamedTuple):
         return self.kind.dtype
 
     @property
+    def type_name(self) -> str | None:
+        """The element type of the output, of any kind; None where it is not known."""
+        return self.dtype or type_name(self.scope.types.elem_type(self.output)) or None
+
+    @property
     def where(self) -> str:
         """The node for a message: its name or position, and the scope unless that is the main graph."""
         name = self.node or f"{self.scope.nodes[self.root].op_type} #{self.root}"
@@ -128,7 +134,7 @@ class Site(NamedTuple):
             "node": self.node,
             "input": self.input,
             "output": self.output,
-            "dtype": self.dtype,
+            "dtype": self.type_name,
             "activation": self.activation,
             "form": self.form,
             "params": {name: plain(value) for name, value in self.parameters.items()},

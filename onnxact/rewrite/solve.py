@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnxact.activation.catalog import Activation, Form
-from onnxact.activation.expr import Call, Expr, Literal, Parameter, parameters, text
+from onnxact.activation.expr import Call, Expr, Literal, Parameter, parameters, size, text
 from onnxact.activation.numeric import fold, holds, rounded
 from onnxact.rewrite.site import Bound, Dynamic, Parameters, Reference, Tensor, known
 
@@ -40,6 +40,8 @@ def solve(
     """Return the parameters for which every equation holds; `given` ones are taken as they are, and checked too."""
     found: dict[str, Bound] = {**fixed(form.when), **given}
     for expr, bound in equations:
+        if isinstance(expr, Parameter) and isinstance(bound, str):
+            return Solved({}, f"its {expr.name} is an attribute of type {bound}, not a number")
         if isinstance(expr, Parameter) and expr.name not in given and not _bind(found, expr.name, bound, activation):
             return Solved({}, f"its constants give two values of {expr.name}")
     for name in dict.fromkeys(name for expr, _ in equations for name in parameters(expr)):
@@ -175,8 +177,16 @@ def _verify(form: Form, equations: tuple[tuple[Expr, Bound], ...], found: Parame
     if values is not None and not holds(form.when, values):
         return Solved({}, f"the form holds only when {text(form.when)}")
     if values is None and parameters(form.when):
-        return Solved({}, f"the form holds only when {text(form.when)}, which cannot be told: not a constant")
+        return Solved({}, _untold(form, found), near=size(form.expr) > 1)
     return Solved(found)
+
+
+def _untold(form: Form, found: Parameters) -> str:
+    """Return why a condition cannot be told: which parameter is no constant."""
+    open_ones = [name for name, bound in found.items() if isinstance(bound, (Dynamic, Reference))]
+    reason = f"its {' and '.join(open_ones)} {'is' if len(open_ones) == 1 else 'are'} computed when the model runs"
+    matters = set(open_ones) & set(parameters(form.when))
+    return f"{reason}, and it is that only when {text(form.when)}" if matters else reason
 
 
 class _Miss(NamedTuple):
@@ -197,6 +207,8 @@ def _miss(expr: Expr, bound: Bound, values: Mapping[str, Any]) -> _Miss | None:
     if np.all(wanted == actual) and (actual.size or wanted.shape == actual.shape):
         return None
     wide, exact = np.asarray(actual, np.float64), np.asarray(wanted, np.float64)
+    if np.any(np.isnan(wide)):
+        return _Miss(f"its {text(expr)} is nan, which is not a number", near=False)
     with np.errstate(all="ignore"):
         near = bool(
             actual.size

@@ -8,42 +8,34 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnxact.activation.catalog import Activation, Form
+from onnxact.activation.catalog import ACTIVATIONS, Activation, Form
 from onnxact.activation.expr import text
-from onnxact.activation.forms import find_activation
-from onnxact.activation.numeric import FLOATS, holds, rounded
+from onnxact.activation.forms import alias_parameters, find_activation
+from onnxact.activation.numeric import holds
 from onnxact.errors import UsageError
-from onnxact.model.types import Shape
+from onnxact.model.edit import Skip
+from onnxact.model.scope import Scope
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.choose import Setting, choose, obstacle, unavailable
-from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
+from onnxact.rewrite.choose import LOWEST_OPSET, Setting, choose, obstacle, unavailable
 from onnxact.rewrite.draft import Draft, Drafter
 from onnxact.rewrite.find import Found, find
+from onnxact.rewrite.match import op_parameters
+from onnxact.rewrite.obstacle import describe_dtype
 from onnxact.rewrite.quantised import STALE, alike_above_zero, clipped, is_quantised
 from onnxact.rewrite.recorded import part_of, recorded_sites
-from onnxact.rewrite.select import EVERYTHING, Selection
-from onnxact.rewrite.site import Bound, Kind, Parameters, Site, Slopes, Tensor, known
-
-
-class Target(NamedTuple):
-    """What sites become: the activation, its parameters, and for slopes, how they lie on a tensor."""
-
-    activation: Activation
-    parameters: Mapping[str, Slopes]
-    per_channel: bool = False
-    channel_axis: int = 1
+from onnxact.rewrite.select import EVERYTHING, Selection, has_parameters
+from onnxact.rewrite.site import Bound, Kind, Parameters, Site, Slopes, known
+from onnxact.rewrite.slopes import Target, as_slopes, has_tensor, parameters_at, unused
 
 
 def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = False, channel_axis: int = 1) -> Target:
     """Return the target, checked: known parameters, finite numbers that float32 holds, inside the domain.
 
-    A parameter that is not given has ONNX's default.
+    A parameter that is not given has ONNX's default, or the one that the name stands for: 1.702 for quick-gelu's beta.
     """
     activation = find_activation(to)
     if activation.name == "noisy_relu":
@@ -53,29 +45,17 @@ def target(to: str, parameters: Mapping[str, Slopes], *, per_channel: bool = Fal
     if unknown:
         listed = ", ".join(names) or "none"
         raise UsageError(f"{activation.spelled} has no parameter {unknown[0]!r}; its parameters: {listed}")
-    parameters = {name: _as_slopes(value) for name, value in parameters.items()}
+    parameters = {name: as_slopes(name, value) for name, value in parameters.items()}
     full = {param.name: parameters.get(param.name, param.default) for param in activation.params}
     for name, value in parameters.items():
         _check_value(activation, name, value)
-    if (per_channel or any(isinstance(v, (np.ndarray, Mapping)) for v in full.values())) and not _has_tensor(
-        activation
-    ):
+    if (per_channel or any(isinstance(v, (np.ndarray, Mapping)) for v in full.values())) and not has_tensor(activation):
         raise UsageError(f"{activation.spelled} takes one number, not one for each channel; use --to prelu")
     numbers = {name: float(value) for name, value in full.items() if isinstance(value, (float, int, np.number))}
     _check_domain(activation, numbers)
+    if activation.name == "clip" and all(map(math.isinf, numbers.values())):
+        raise UsageError("clip without a bound changes nothing: give it a min or a max, or take hard-tanh, -1 to 1")
     return Target(activation, full, per_channel, channel_axis)
-
-
-def _as_slopes(value: Any) -> Slopes:
-    """Return a number as a float, anything else that NumPy takes as an array, a mapping with arrays."""
-    if isinstance(value, Mapping):
-        return {name: np.asarray(array) for name, array in value.items()}
-    array = np.asarray(value)
-    return float(array) if array.ndim == 0 and array.dtype.kind in "fiu" else array
-
-
-def _has_tensor(activation: Activation) -> bool:
-    return any(param.tensor for param in activation.params)
 
 
 def _check_value(activation: Activation, name: str, value: Slopes) -> None:
@@ -109,7 +89,7 @@ def plan(
     allow_no_effect: bool = False,
 ) -> Draft:
     """Return what swapping does: every selected site of `source`, in each of its spellings, becomes `to`."""
-    wanted = find_activation(source).name
+    wanted, meant = find_activation(source).name, alias_parameters(source)
     drafter = Drafter(view)
     found = find(view)
     quantised = any("QuantizeLinear" in scope.op_types for scope in view.scopes)
@@ -118,9 +98,13 @@ def plan(
     recorded = recorded_sites(view)
     takes_all = selection.takes_all
     for site in found.sites:
+        if site.inner and site.kind.activation != wanted and (part := _part(site, wanted)) is not None:
+            drafter.skips.extend([part] if selection.reaches(part.node, part.scope) else [])
         if site.kind.activation != wanted or not (takes_all or selection.takes(site)):
             continue
         reason = _inside(site, recorded, found, selection) if recorded or found.refused else ""
+        if meant and not reason and not has_parameters(site, meant):
+            reason = f"is {wanted}, and not {source}: its parameters are others"
         if not reason and hides:
             reason = clipped(site)
         after = reason or swapper.becomes(site)
@@ -131,7 +115,27 @@ def plan(
             after = swapper.to_be_calibrated(after)
         drafter.write(site, after, "" if view.recorded else None)
     drafter.skips.extend(found.like([wanted], selection))
+    for value in to.parameters.values():
+        drafter.skips.extend(unused(value, (site for site in found.sites if site.activation == wanted)))
     return drafter.finish()
+
+
+def _part(site: Site, wanted: str) -> Skip | None:
+    """Return the skip of an op of the activation wanted that is part of another one; None where there is none."""
+    native = ACTIVATIONS[wanted].native
+    scope, op = site.scope, native.op if native is not None else ""
+    index = next((index for index in site.nodes if scope.op_types[index] == op), None)
+    if index is None or not _is_native(scope, index, wanted):
+        return None
+    way = "; swap noisy-relu for relu first, which takes the noise out" if site.activation == "noisy_relu" else ""
+    reason = f"is part of a {site.activation} ({site.form}){way}"
+    return Skip(scope.path, scope.nodes[index].name, reason)
+
+
+def _is_native(scope: Scope, index: int, wanted: str) -> bool:
+    """Tell whether a node is the activation's op with the operands that make it one: Clip(x, 0, 6) is a relu6."""
+    native = ACTIVATIONS[wanted].native
+    return native is not None and op_parameters(scope, native, scope.nodes[index]) is not None
 
 
 class _Swapper:
@@ -139,7 +143,7 @@ class _Swapper:
 
     def __init__(self, to: Target) -> None:
         self.to = to
-        self.has_slopes = _has_tensor(to.activation)
+        self.has_slopes = has_tensor(to.activation)
         self.decided: dict[Kind, After | str] = {}
         self.warned: dict[After, After] = {}
 
@@ -161,7 +165,7 @@ class _Swapper:
     def _decide(self, site: Site) -> After | str:
         if reason := _unfit(site, self.to):
             return reason
-        parameters = _parameters_at(site, self.to)
+        parameters = parameters_at(site, self.to)
         if isinstance(parameters, str):
             return parameters
         if site.activation == self.to.activation.name and _same(site.parameters, parameters):
@@ -190,7 +194,7 @@ def _written(site: Site, activation: Activation, parameters: Mapping[str, Bound]
 def _unfit(site: Site, to: Target) -> str:
     if site.dtype is None:
         return describe_dtype(site)
-    if _has_tensor(to.activation) and site.scope.opset < LOWEST_OPSET:
+    if has_tensor(to.activation) and site.scope.opset < LOWEST_OPSET:
         return f"opset {site.scope.opset} is too old for a slope that broadcasts: PRelu has that from opset 7"
     return ""
 
@@ -207,73 +211,3 @@ def _inside(site: Site, recorded: Mapping[tuple[str, int], Site], found: Found, 
 def _same(mine: Parameters, wanted: Parameters) -> bool:
     numbers, others = known(mine), known(wanted)
     return numbers is not None and others is not None and all(np.array_equal(numbers[n], others[n]) for n in others)
-
-
-# Slopes
-
-
-def _parameters_at(site: Site, to: Target) -> dict[str, Bound] | str:
-    """Return the parameters for one site, or why there are none."""
-    found: dict[str, Bound] = {}
-    for param in to.activation.params:
-        value = to.parameters[param.name]
-        bound = _slope(site, value, to) if param.tensor else _as_attribute(value)
-        if isinstance(bound, str):
-            return bound
-        found[param.name] = bound
-    return found
-
-
-def _as_attribute(value: Slopes) -> float:
-    number = float(np.asarray(value))
-    return float(np.float32(number)) if math.isfinite(number) else number
-
-
-def _slope(site: Site, value: Slopes, to: Target) -> Bound | str:
-    if isinstance(value, Mapping):
-        named = value.get(site.node) if site.node else None
-        array = named if named is not None else value.get(site.output)
-        if array is None:
-            return (
-                f"the slopes have no array called {site.node or site.output!r}; they have {', '.join(list(value)[:8])}"
-            )
-    else:
-        array = np.asarray(value)
-    dtype = FLOATS[site.dtype or "float32"]
-    if array.size == 1 and not to.per_channel:
-        rank = site.scope.shape(site.input)
-        return Tensor("", rounded(array.reshape(1 if rank else ()), dtype))
-    shape = site.scope.shape(site.input, infer=True)
-    if shape is None:
-        return f"the rank of {site.input!r} is not known, which slopes for each channel need"
-    laid = _laid_out(site, array, shape, to)
-    return laid if isinstance(laid, str) else Tensor("", rounded(laid, dtype))
-
-
-def _laid_out(site: Site, array: NDArray[Any], shape: Shape, to: Target) -> NDArray[Any] | str:
-    """Return slopes that broadcast to `shape`: [C] along the channel axis becomes [C, 1, 1, ...]."""
-    if array.ndim > 1:
-        open_axes = [axis for axis, size in enumerate(reversed(shape), 1) if not isinstance(size, int)]
-        if any(axis <= array.ndim and array.shape[-axis] != 1 for axis in open_axes):
-            return f"the dimensions {list(shape)} of {site.input!r} are not known where the slopes have some"
-        _require_fit(site, array.shape, shape)
-        return array
-    axis = to.channel_axis if to.channel_axis >= 0 else len(shape) + to.channel_axis
-    if not 0 <= axis < len(shape):
-        return f"has rank {len(shape)} and no channel axis {to.channel_axis}"
-    channels = shape[axis]
-    if not isinstance(channels, int):
-        return f"the number of channels of {site.input!r} is not known (axis {axis} of {list(shape)})"
-    if not channels:
-        return f"{site.input!r} has no channel (axis {axis} of {list(shape)})"
-    if array.size == 1:
-        array = np.full(channels, array.reshape(()))
-    laid = array.reshape((array.size,) + (1,) * (len(shape) - axis - 1))
-    _require_fit(site, laid.shape, shape)
-    return laid
-
-
-def _require_fit(site: Site, slopes: tuple[int, ...], shape: Shape) -> None:
-    tail = shape[len(shape) - len(slopes) :]
-    if len(slopes) > len(shape) or any(mine not in (1, size) for mine, size in zip(slopes, tail, strict=True)):
-        raise UsageError(f"slopes of shape {list(slopes)} do not fit {site.where}, whose input is {list(shape)}")

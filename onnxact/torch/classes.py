@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from onnxact.activation.catalog import ACTIVATIONS, Activation
-from onnxact.activation.forms import find_activation
+from onnxact.activation.forms import alias_parameters, find_activation
 from onnxact.errors import UsageError
 from onnxact.torch.in_place import IN_PLACE
 
@@ -124,6 +124,7 @@ def find_source(name: str) -> Activation:
 def find_target(to: str, parameters: Mapping[str, Any], *, per_channel: bool = False) -> Target:
     """Return what sites become, checked. What is not given has the default of the class in torch.nn."""
     activation = _with_class(find_activation(to))
+    parameters = {**alias_parameters(to), **parameters}
     names = [param.name for param in activation.params]
     for name, value in parameters.items():
         _check_parameter(activation, names, name, value)

@@ -109,8 +109,8 @@ def check_square(
         swapped.to,
         parameters=onnx_parameters(swapped),
         per_channel=per_channel,
-        include=(include,) if isinstance(include, str) else include,
-        exclude=(exclude,) if isinstance(exclude, str) else exclude,
+        include=include,
+        exclude=exclude,
     )
     verdict = _verdict(rewritten, torch_first, options)
     return Square(verdict, swapped, rewritten, torch_first, rewritten.proto)

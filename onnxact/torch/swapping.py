@@ -64,8 +64,7 @@ def swap(
     if not isinstance(module, nn.Module):
         raise UsageError(f"a torch.nn.Module is needed, not {type(module).__name__}")
     target = find_target(to, _with_alpha(to, alpha, parameters or {}), per_channel=per_channel)
-    expressions = [(text,) if isinstance(text, str) else tuple(text) for text in (include, exclude)]
-    order = Order(find_source(source).name, target, Selection(*expressions))
+    order = Order(find_source(source).name, target, Selection(include, exclude))
     refuse_wrappers(module, target.learns or order.source in LEARNS)
     holder = _Holder(module if inplace else _copied(module))
     watched = _watched(holder, order, make_example(module, inputs, (), ())) if inputs is not None else Watched()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from tests.cli.runner import contents, invoke, model, spawn, weights, write
 
@@ -183,3 +185,38 @@ def _spawn_stopping(net: Path) -> subprocess.Popen[bytes]:
     """Start a rewrite that says "syncing" and waits, with the temporary file written and not yet renamed."""
     code = _STOPPING.format(net=str(net))
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_a_swap_that_does_not_load_any_more_is_not_written(tmp_path: Path) -> None:
+    """ONNX Runtime 1.31 has Relu for float64 on the CPU, and no Gelu."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.DOUBLE, [2, 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="act")], "g", [x], [y])
+    opset = helper.make_opsetid("", 22)
+    path = write(tmp_path / "net.onnx", helper.make_model(graph, opset_imports=[opset], ir_version=10))
+    done = invoke("swap-relu", path, "--to", "gelu", "--providers", "cpu")
+    assert done.code == 1
+    assert "ran before, does not load: " in done.out
+    assert "nothing written, because the result is different" in done.out
+    assert [file.name for file in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_a_form_is_looked_at_before_a_place_to_write(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx")
+    write(tmp_path / "net.nonsense.onnx")
+    for form in ("nonsense", "leaky-relu/mul-max"):
+        done = invoke("decompose", path, "--form", form)
+        assert (done.code, f"no activation has a form '{form}'" in done.err) == (2, True)
+
+
+def test_what_the_ops_cannot_express_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", model(op="Elu"))
+    done = invoke("decompose", path, "--ops", "Conv,Mul,Max")
+    assert done.code == 4
+    assert "nothing to rewrite, nothing written; 1 site is left that these ops cannot express" in done.out
+    assert "1 site is left" in invoke("decompose", path, "--ops", "Conv,Mul,Max", "-q").err
+
+
+def test_a_report_says_that_nothing_was_checked(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx")
+    done = invoke("swap-relu", path, "--no-check", "--json")
+    assert done.code == 0 and json.loads(done.out)["check"] is None

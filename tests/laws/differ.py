@@ -38,6 +38,7 @@ class _Differ:
         self.sites = sites
         self.old_names = frozenset(all_names(before))
         self.read_after = frozenset(all_reads(after))
+        self.constants = frozenset(_constants(before))
         self.seen: set[str] = set()
 
     def model(self) -> Iterator[str]:
@@ -107,8 +108,9 @@ class _Differ:
         return bool(node.output) and all(name and name not in self.old_names for name in node.output)
 
     def _is_dead_constant(self, node: NodeProto, named: Named) -> bool:
-        constant = node.op_type in ("Constant", "Cast", "CastLike", "Identity", "Expand", "ConstantOfShape")
-        return bool(named.roots) and constant and not any(name in self.read_after for name in node.output)
+        alike = node.op_type in ("Constant", "Cast", "CastLike", "Identity", "Expand", "ConstantOfShape")
+        constant = alike or (node.input and self.constants.issuperset(node.input))
+        return bool(named.roots) and bool(constant) and not any(name in self.read_after for name in node.output)
 
     def _node(self, path: str, index: int, old: NodeProto, new: NodeProto, named: Named) -> Iterator[str]:
         where = f"{path or 'main graph'}: node {old.name!r} #{index} ({old.op_type})"
@@ -219,6 +221,19 @@ def all_reads(model: ModelProto) -> Iterator[str]:
     for training in model.training_info:
         for binding in (*training.initialization_binding, *training.update_binding):
             yield from (binding.key, binding.value)
+
+
+def _constants(model: ModelProto) -> set[str]:
+    """Return every value that is worked out from constants alone, in models whose nodes are in order."""
+    found: set[str] = set()
+    for graph in all_graphs(model):
+        if isinstance(graph, GraphProto):
+            found.update({tensor.name for tensor in graph.initializer} - {value.name for value in graph.input})
+        for node in graph.node:
+            first = node.input[:1] if node.op_type in ("Cast", "CastLike") else node.input
+            if node.op_type == "Constant" or (first and found.issuperset(first)):
+                found.update(node.output)
+    return found
 
 
 def _interface(graph: Graph) -> Iterator[str]:

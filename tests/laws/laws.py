@@ -154,6 +154,7 @@ def names(experiment: Experiment) -> Iterator[str]:
     for kind in ("input", "output"):
         if [v.name for v in getattr(before, kind)] != [v.name for v in getattr(after, kind)]:
             yield f"graph {kind}s changed"
+    yield from _lost(experiment)
     old = set(all_names(experiment.before))
     new = [name for name in _defined(experiment.after) if name not in old]
     clashes = [name for name, count in Counter(new).items() if count > 1]
@@ -163,6 +164,18 @@ def names(experiment: Experiment) -> Iterator[str]:
         unnamed = [node.op_type for node in scope.nodes if not node.name and not old.intersection(node.output)]
         if unnamed:
             yield f"new nodes without a name: {unnamed[:3]}"
+
+
+def _lost(experiment: Experiment) -> Iterator[str]:
+    """Name the nodes that are not there any more under their name and outputs, inner ones and constants left out."""
+    for before, after in zip(View(experiment.before).scopes, View(experiment.after).scopes, strict=True):
+        edited = experiment.sites.get(before.path, Named())
+        kept = Counter((node.name, tuple(node.output)) for node in after.nodes)
+        for index, node in enumerate(before.nodes):
+            inner = index in edited.nodes and index not in edited.roots
+            goes = inner or (node.output and before.constant(node.output[0]) is not None)
+            if not goes and not kept[node.name, tuple(node.output)]:
+                yield f"{before.path or 'main graph'}: {node.op_type} {node.name!r} lost its name or its output"
 
 
 def _defined(model: ModelProto) -> Iterator[str]:
@@ -201,7 +214,10 @@ def idempotent(experiment: Experiment) -> Iterator[str]:
 
 
 def valid(experiment: Experiment) -> Iterator[str]:
-    """What passed onnx.checker passes, what ONNX Runtime loads it loads, unless it has no kernel for a form's op."""
+    """What passed onnx.checker passes; what ONNX Runtime loads it loads, or the check says that it does not.
+
+    An op without a kernel is no reason to write nothing else, but never to call the result anything but different.
+    """
     if not experiment.result.changed:
         return
     if not experiment.subject.refused and (reason := refused(experiment.after)):
@@ -210,6 +226,8 @@ def valid(experiment: Experiment) -> Iterator[str]:
         loaded, reason = experiment.rewritten
         if loaded is None and not runtime.lacks_kernel(reason):
             yield f"ONNX Runtime: {reason}"
+        if loaded is None and (outcome := experiment.result.check(providers=["cpu"]).outcome) != "different":
+            yield f"does not load any more, and the check says {outcome}: {reason}"
 
 
 def refused(model: ModelProto) -> str:

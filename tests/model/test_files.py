@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from onnx import ModelProto, TensorProto, helper
+from onnx.parser import parse_model
 
 from onnxact.errors import FileConflictError, ModelError
 from onnxact.model import files
@@ -182,3 +183,18 @@ def test_eight_gigabytes_of_weights(tmp_path: Path, there: str) -> None:
 
 def contents_names(folder: Path) -> list[str]:
     return [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_text_that_is_not_onnx_own_says_so(tmp_path: Path) -> None:
+    """ONNX's own text has no place for a node's doc string (onnx 1.23)."""
+    text = '<ir_version: 8, opset_import: ["": 18]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
+    plain, more = parse_model(text), parse_model(text)
+    more.graph.node[0].doc_string = "why"
+    notes = {}
+    for name, proto in {"plain": plain, "more": more}.items():
+        path = tmp_path / f"{name}.onnxtxt"
+        files.save(proto, path)
+        assert files.load(path) == proto
+        notes[name] = files.format_note(path)
+    assert notes["plain"] == ""
+    assert notes["more"].startswith("in protobuf's text format, because")

@@ -150,3 +150,105 @@ def test_a_slope_that_is_not_finite_has_no_form(alpha: float) -> None:
     result = onnxact.decompose(model)
     assert not result.sites
     assert ("is not" if np.isnan(alpha) else "not finite") in result.skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("to", "parameters"),
+    [
+        ("hard-tanh", {"min": -1.0, "max": 1.0}),
+        ("quickgelu", {"beta": float(np.float32(1.702))}),
+        ("silu", {"beta": 1}),
+    ],
+)
+def test_a_swap_to_a_second_name_has_its_parameters(to: str, parameters: dict[str, float]) -> None:
+    (change,) = onnxact.swap_relu(net("y = Relu(x)"), to=to).sites
+    assert change.parameters == parameters
+
+
+@pytest.mark.parametrize("parameters", [{}, {"min": float("-inf")}, {"max": float("inf")}])
+def test_a_swap_to_a_clip_without_a_bound_is_refused(parameters: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match=r"clip without a bound changes nothing: .* or take hard-tanh"):
+        onnxact.swap_relu(net("y = Relu(x)"), to="clip", parameters=parameters)
+
+
+def test_ops_in_which_nothing_can_be_written_are_a_reason_with_every_form() -> None:
+    result = onnxact.decompose(net("y = LeakyRelu(x)"), ops=["Conv", "Mul"])
+    assert not result.sites and len(result.left) == 1
+    assert all(f"{form}: " in result.left[0].reason for form in ACTIVATIONS["leaky_relu"].forms if form != "op")
+
+
+def test_ops_of_a_runtime_leave_what_they_cannot_express() -> None:
+    model = net("h = LeakyRelu(x)\n[e] y = Elu(h)")
+    result = onnxact.decompose(model, ops=["Conv", "Mul", "Max"])
+    assert [change.form for change in result.sites] == ["mul-max"]
+    assert [skip.node for skip in result.left] == ["e"]
+    assert result.to_json()["left"] == [{"scope": "", "node": "e", "reason": result.left[0].reason}]
+    assert set(result.left) <= set(result.skipped) and not result.unfinished
+
+
+@pytest.mark.parametrize("kind", ["string", "int", "nan"])
+def test_an_attribute_that_is_no_number_is_a_reason(kind: str) -> None:
+    model = net("[act] y = LeakyRelu(x)")
+    value: object = {"string": "q", "int": 1, "nan": float("nan")}[kind]
+    model.graph.node[0].attribute.append(helper.make_attribute("alpha", value))
+    (skip,) = onnxact.inspect(model).skipped
+    what = "nan, which is not a number" if kind == "nan" else f"an attribute of type {kind}, not a number"
+    assert skip.reason == f"looks like leaky_relu (op), but its alpha is {what}"
+    assert [skip.node for skip in onnxact.decompose(model).skipped] == ["act"]
+
+
+def test_an_op_that_is_part_of_another_activation_is_a_reason() -> None:
+    noisy = "n = RandomNormalLike(x)\ns = Add(x, n)\n[noisy] a = Relu(s)\n[clean] y = Relu(a)"
+    result = onnxact.swap_relu(net(noisy))
+    assert [change.site.node for change in result.sites] == ["clean"]
+    (skip,) = result.skipped
+    assert skip.node == "noisy"
+    assert skip.reason == "is part of a noisy_relu (relu); swap noisy-relu for relu first, which takes the noise out"
+    assert not onnxact.swap_relu(net(noisy), exclude="noisy").skipped
+    tree = net("p = Relu(x)\nn = Neg(x)\n[inner] q = Relu(n)\ns = Mul(a, q)\ny = Sub(p, s)", "float a = {0.2}")
+    assert [skip.reason for skip in onnxact.swap_relu(tree).skipped] == ["is part of a leaky_relu (relu-neg)"]
+
+
+def test_a_fused_site_is_not_called_something_else_too() -> None:
+    body = "z = Constant<value_float = 0.0>()\nc = Less(x, z)\nm = Mul(a, x)\ny = Where(c, m, x)"
+    result = onnxact.fuse(net(body, "float[3,1] a = {0.25, 0.5, 2.0}"))
+    assert [change.activation for change in result.sites] == ["prelu"]
+    assert not result.skipped
+
+
+@pytest.mark.parametrize("body", ["c = Less(x, a)\ny = Where(c, a, x)", "c = Greater(x, a)\ny = Where(c, a, x)"])
+def test_onnx_own_clip_is_recognised(body: str) -> None:
+    fused = onnxact.fuse(net(body, "float a = {2.5}"))
+    assert [node.op_type for node in fused.proto.graph.node] == ["Clip"]
+    whole = "l = Less(x, a)\nt = Where(l, a, x)\ng = Less(b, t)\ny = Where(g, b, t)"
+    fused = onnxact.fuse(net(whole, "float a = {-1.0}, float b = {2.5}"))
+    assert [(c.activation, c.site.form, c.exact) for c in fused.sites] == [("clip", "where", True)]
+
+
+def test_a_bound_that_is_computed_is_a_near_miss() -> None:
+    (skip,) = onnxact.fuse(net("c = Less(x, d)\n[act] y = Where(c, d, x)", more="float d")).skipped
+    assert skip.reason == "looks like clip (where-min), but its min is computed when the model runs"
+    assert not onnxact.fuse(net("y = Max(x, d)", more="float d")).skipped
+
+
+@pytest.mark.parametrize(
+    ("alpha", "form", "note"),
+    [
+        (0.1, "mul-max", ""),
+        (0.0, "mul-max", "gives another result at +inf"),
+        (0.1, "mul-abs-add", "gives another result at -inf"),
+        (1.5, "relu-affine", "gives another result at +inf"),
+        (0.5, "relu-affine", ""),
+    ],
+)
+def test_a_note_names_the_inputs_at_which_these_parameters_differ(alpha: float, form: str, note: str) -> None:
+    (change,) = onnxact.decompose(net(f"y = LeakyRelu<alpha = {alpha}>(x)"), form=form).sites
+    assert change.note.removeprefix(f"alpha {alpha} is {alpha:.9g} in float32; ") == note or change.note == note
+
+
+def test_slopes_that_nothing_takes_are_told() -> None:
+    slopes = {"act": np.float32(0.25), "other": np.float32(0.5)}
+    result = onnxact.swap_relu(net("[act] y = Relu(x)"), to="prelu", parameters={"slope": slopes})
+    assert len(result.sites) == 1
+    (skip,) = result.skipped
+    assert (skip.node, skip.reason.partition(",")[0]) == ("other", "the slopes have an array of this name")

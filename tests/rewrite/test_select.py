@@ -56,3 +56,16 @@ def test_what_is_excluded_is_not_reported() -> None:
     model = net("  [a] h = Clip (x, lo)\n  [b] y = Clip (h, lo)", more="float lo")
     skipped = onnxact.decompose(model, exclude=["^a$"]).skipped
     assert [skip.node for skip in skipped] == ["b"]
+
+
+def test_a_second_name_selects_by_its_parameters() -> None:
+    swishes = (
+        "  g = Sigmoid (x)\n  [silu] h = Mul (x, g)\n  t = Mul (b, h)\n  u = Sigmoid (t)\n  [quick] y = Mul (h, u)"
+    )
+    model = net(swishes, "float b = {1.702}", opset=24)
+    for name, node in (("quick-gelu", "quick"), ("silu", "silu")):
+        assert [change.site.node for change in onnxact.fuse(model, activations=name).sites] == [node]
+        swapped = onnxact.swap(model, name, "relu")
+        assert [change.site.node for change in swapped.sites] == [node]
+        assert [skip.reason for skip in swapped.skipped] == [f"is swish, and not {name}: its parameters are others"]
+    assert len(onnxact.fuse(model, activations="swish").sites) == 2

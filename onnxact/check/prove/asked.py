@@ -12,6 +12,7 @@ from onnxact.activation.catalog import ACTIVATIONS, Activation, Form, Param
 from onnxact.activation.expr import RANDOM, ops
 from onnxact.activation.forms import find_activation, find_form
 from onnxact.activation.numeric import FLOATS, rounded
+from onnxact.arguments import texts
 from onnxact.check.prove.model import Subject
 from onnxact.errors import UsageError
 from onnxact.rewrite.choose import Setting, obstacle, unavailable
@@ -50,8 +51,11 @@ def parameters_held(activation: Activation, given: Mapping[str, Any], dtype: str
 
 
 def _held(activation: Activation, param: Param, value: Any, dtype: str) -> Any:
-    numbers = np.asarray(value, np.float64).reshape(-1)
     where = f"{activation.spelled}'s {param.name}"
+    try:
+        numbers = np.asarray(value, np.float64).reshape(-1)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{where}: {value!r} is no number") from error
     if not numbers.size or numbers.size > MOST_SLOPES:
         raise UsageError(f"{where}: {numbers.size} numbers; give 1 to {MOST_SLOPES}")
     if np.isnan(numbers).any():
@@ -66,7 +70,7 @@ def _held(activation: Activation, param: Param, value: Any, dtype: str) -> Any:
 
 def forms_named(activation: Activation, wanted: str | Sequence[str]) -> dict[str, Form]:
     """Return name -> form; "all" stands for every form of the table, but not in company."""
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    names = list(texts("form", wanted))
     if names == ["all"]:
         names = list(activation.forms)
     if not names:

@@ -13,9 +13,9 @@ from onnxact.activation.expr import size, x
 from onnxact.activation.forms import find_form
 from onnxact.model.view import View
 from onnxact.rewrite.after import After
-from onnxact.rewrite.choose import Setting, same_bits
-from onnxact.rewrite.decompose import LOWEST_OPSET, describe_dtype
+from onnxact.rewrite.choose import LOWEST_OPSET, Setting, same_bits
 from onnxact.rewrite.expansion import Expansion
+from onnxact.rewrite.obstacle import describe_dtype
 from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.candidates import Candidate, Reason, candidates, fixed_slope, grouped
 from onnxact.rewrite.target.judge import ORDER, Judge, Refusal, summed

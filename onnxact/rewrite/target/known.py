@@ -9,6 +9,7 @@ import difflib
 from functools import cache
 from pathlib import Path
 
+from onnxact.arguments import text
 from onnxact.errors import UsageError
 from onnxact.rewrite.target.reading import read
 from onnxact.rewrite.target.rules import Target
@@ -28,7 +29,7 @@ def find_target(name: str) -> Target:
     Raises UsageError for an unknown name, ModelError for a file that is none, MissingPackageError and ProviderError
     for `ort:` without the package or the provider.
     """
-    if name.lower().startswith(KERNELS):
+    if text("target", name).lower().startswith(KERNELS):
         from onnxact.rewrite.target.kernels import target_of
 
         return target_of(name[len(KERNELS) :])

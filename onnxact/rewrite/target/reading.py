@@ -14,7 +14,6 @@ docs/targets.md describes every key.
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -25,7 +24,9 @@ from onnx import defs
 
 from onnxact.activation.forms import find_activation, find_form
 from onnxact.activation.primitives import PRIMITIVES
+from onnxact.arguments import nearest
 from onnxact.errors import ModelError, UsageError
+from onnxact.model.schema import op_names
 from onnxact.rewrite.target.condition import Condition
 from onnxact.rewrite.target.rules import Constants, Rule, Target, Wrong
 from onnxact.rewrite.target.values import (
@@ -104,17 +105,12 @@ def _fields(table: Mapping[str, Any], readers: Mapping[str, Reader], path: Keys)
     found = {}
     for key, value in table.items():
         if key not in readers:
-            raise _RefusedError((*path, key), f"is no key here{_near(key, readers)}; known: {', '.join(readers)}")
+            raise _RefusedError((*path, key), f"is no key here{nearest(key, readers)}; known: {', '.join(readers)}")
         try:
             found[key] = readers[key](value)
         except ValueError as error:
             raise _RefusedError((*path, key), str(error)) from error
     return found
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _target(document: Mapping[str, Any], name: str) -> Target:
@@ -146,12 +142,8 @@ def _target(document: Mapping[str, Any], name: str) -> Target:
 
 
 def _check_op(op: str, path: Keys) -> None:
-    if "::" not in op and op not in _known_ops():
-        raise _RefusedError(path, f"{op!r} is no operator of ONNX{_near(op, _known_ops())}")
-
-
-def _known_ops() -> set[str]:
-    return {found.name for found in defs.get_all_schemas_with_history() if not found.domain}
+    if "::" not in op and op not in op_names():
+        raise _RefusedError(path, f"{op!r} is no operator of ONNX{nearest(op, op_names())}")
 
 
 def _rules(tables: Mapping[str, Any], ops: Iterable[str]) -> dict[str, Rule]:
@@ -159,7 +151,7 @@ def _rules(tables: Mapping[str, Any], ops: Iterable[str]) -> dict[str, Rule]:
     for op, table in tables.items():
         path = ("restricted", op)
         if op not in ops:
-            raise _RefusedError(path, f"{op!r} is not among `ops`{_near(op, ops)}")
+            raise _RefusedError(path, f"{op!r} is not among `ops`{nearest(op, ops)}")
         fields = _fields(_checked_table(table, path), RESTRICTED, path)
         for key in ("constant", "may_be_constant", "stated"):
             _check_operands(op, fields.get(key, ()), (*path, key))
@@ -224,7 +216,7 @@ def _wrong(tables: Mapping[str, Any], ops: Mapping[str, Any]) -> dict[str, tuple
     for op, table in tables.items():
         path = ("wrong", op)
         if op not in ops:
-            raise _RefusedError(path, f"{op!r} is not among `ops`{_near(op, ops)}")
+            raise _RefusedError(path, f"{op!r} is not among `ops`{nearest(op, ops)}")
         entries = table if isinstance(table, list) else [table]
         found[op] = tuple(_wrong_entry(op, _checked_table(entry, path), path) for entry in entries)
     return found
