@@ -20,6 +20,7 @@ from onnxact.model.view import View
 from onnxact.rewrite.blocked import layout, weights
 from onnxact.rewrite.blocked.apart import apart
 from tests.laws import runtime
+from tests.laws.models import CORPUS, corpus
 from tests.targets.test_contrib import domains, optimised
 
 BLOCK = layout.installed()
@@ -278,3 +279,43 @@ def test_padding_that_is_not_zero_is_refused() -> None:
     model = stored_in(8, 20)
     model.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones((24, 24, 1, 1), np.float32), "v"))
     assert "the padding of 'second' is not zero" in apart(View(model)).found[0].reason
+
+
+REPOSITORY = sorted((Path(__file__).parents[2] / "models").glob("*.onnx"))
+FILES = [*REPOSITORY, *(Path(CORPUS) / row["file"] for row in corpus() if row["external_data"] != "y")]
+
+
+@needs_blocks
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_real_models_load_again_everywhere(path: Path, tmp_path: Path) -> None:
+    """With optimisation on, ONNX Runtime puts the result in blocks again, and computes what it did before."""
+    saved_as = tmp_path / "saved.onnx"
+    if session(path, saved_as) is None or DOMAIN not in domains(onnx.load(saved_as)):
+        pytest.skip("nothing of it is put in blocks")
+    result = onnxact.decompose(saved_as, target="onnx", partial=True, output=tmp_path / "standard.onnx")
+    assert DOMAIN not in domains(result.proto)
+    assert not any("blocks" in skip.reason for skip in result.left)
+    before, after = session(saved_as), session(tmp_path / "standard.onnx")
+    assert before is not None
+    assert after is not None
+    feeds = runtime.feeds_for(onnx.load(saved_as), before)
+    wanted, reason = runtime.run(before, feeds)
+    if wanted is None:
+        pytest.skip(f"it does not run on made-up inputs: {reason}")
+    found, _ = runtime.run(after, feeds)
+    assert found is not None
+    for left, right in zip(wanted, found, strict=True):
+        scale = float(np.max(np.abs(left[np.isfinite(left)]), initial=0.0)) if left.dtype.kind == "f" else 0.0
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale)
+
+
+def session(path: Path, save_as: Path | None = None) -> Any:
+    """Return an optimised session, which writes what it made of the model; None where there is none."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if save_as is not None:
+        options.optimized_model_filepath = str(save_as)
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - its exceptions have no common base but Exception
+        return None

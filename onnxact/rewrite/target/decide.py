@@ -20,7 +20,13 @@ from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.candidates import Candidate, Reason, candidates, fixed_slope, grouped
 from onnxact.rewrite.target.judge import ORDER, Judge, Refusal, summed
 from onnxact.rewrite.target.rules import Target
-from onnxact.rewrite.target.standing import between_quantisers, place_of, refusals_of, with_constants
+from onnxact.rewrite.target.standing import (
+    between_quantisers,
+    place_of,
+    refusals_of,
+    takes_constant_nodes,
+    with_constants,
+)
 from onnxact.rewrite.target.use import use_of_node
 
 
@@ -91,11 +97,14 @@ class Decider:
         self.target = target
         self.allow_inexact = allow_inexact
         self._quantising = {scope.path for scope in view.scopes if "QuantizeLinear" in scope.op_types}
+        holding = {scope.path for scope in view.scopes if "Constant" in scope.op_types}
+        self._with_constants = set() if takes_constant_nodes(target) else holding
         self._decided: dict[object, Decision] = {}
 
     def decide(self, site: Site) -> Decision:
         """Return what becomes of a site that `find` found."""
-        site = with_constants(site, self.target)
+        if site.scope.path in self._with_constants:
+            site = with_constants(site)
         place = place_of(site, self.target)
         quantised = site.scope.path in self._quantising and between_quantisers(site)
         key = (site.kind, place.shape, quantised)

@@ -46,34 +46,45 @@ def plan(
     """
     if reason := opset_obstacle(view, target):
         raise ModelError(reason)
-    drafter, recorder = Drafter(view), Recorder()
-    left: list[Skip] = []
-    found = find(view)
+    drafter, found = Drafter(view), find(view)
     decided, remarks, values = decisions(view, target, found, allow_inexact=allow_inexact)
     decided = all_or_none(decided, lambda site: is_selected(selection, site))
     if wishes is not None:
         decided = list(Preferences(target, wishes).applied(decided))
-    chosen = [one for one in decided if is_selected(selection, one.site)]
+    chosen = decided if selection.takes_all else [one for one in decided if is_selected(selection, one.site)]
+    left = _carried_out(drafter, chosen, target, Recorder() if keep_provenance else None)
+    left += (others := list(_foreign(view, target, selection)))
+    drafter.skips.extend([*others, *_unclear(target, uncounted(found, decided), selection)])
+    gone = sum(site.scope.op_types[index] == "Constant" for site in drafter.sites for index in site.inner)
+    draft = drafter.finish(left)
+    return replace(
+        draft,
+        plan=replace(draft.plan, renamed=_renamed(chosen, values, drafter.emitter.names)),
+        looked_at=len(chosen),
+        passed_over=_not_native(decided) - _not_native(chosen) if len(chosen) < len(decided) else 0,
+        remarks=(*_constants(view, target, gone), *remarks),
+    )
+
+
+def _carried_out(drafter: Drafter, chosen: Iterable[Decision], target: Target, recorder: Recorder | None) -> list[Skip]:
+    """Write or skip what does not run as it stands; return the skips of what is known not to run."""
+    left: list[Skip] = []
     for decision in chosen:
         site, after = decision.site, decision.after
         if decision.stands:
             continue
         if after is not None:
-            recorded = keep_provenance and not decision.together
-            drafter.write(site, after, recorder.text(site, after.form) if recorded else None)
+            recorded = recorder.text(site, after.form) if recorder and not decision.together else None
+            drafter.write(site, after, recorded)
             continue
         drafter.skip(site, f"{target.name}: {decision.reason}")
         if decision.left:
             left.append(drafter.skips[-1])
-    for skip in _foreign(view, target, selection):
-        drafter.skips.append(skip)
-        left.append(skip)
-    drafter.skips.extend(_unclear(target, uncounted(found, decided), selection))
-    gone = sum(site.scope.op_types[index] == "Constant" for site in drafter.sites for index in site.inner)
-    passed = sum(one.status != "native" for one in decided) - sum(one.status != "native" for one in chosen)
-    remarks = [*_constants(view, target, gone), *remarks]
-    draft = replace(drafter.finish(left), looked_at=len(chosen), passed_over=passed, remarks=tuple(remarks))
-    return replace(draft, plan=replace(draft.plan, renamed=_renamed(chosen, values, drafter.emitter.names)))
+    return left
+
+
+def _not_native(decided: Iterable[Decision]) -> int:
+    return sum(one.status != "native" for one in decided)
 
 
 def _renamed(

@@ -136,10 +136,10 @@ def _comes_from_node(scope: Scope, name: str) -> bool:
     return False
 
 
-def with_constants(site: Site, target: Target) -> Site:
+def with_constants(site: Site) -> Site:
     """Return a site with the Constant nodes that only it reads, so that initializers take their place."""
     scope = site.scope
-    if takes_constant_nodes(target) or "Constant" not in scope.op_types or scope.is_function:
+    if scope.is_function:
         return site
     read = dict.fromkeys(name for index in site.nodes for name in scope.nodes[index].input)
     own = {name: scope.producers[name] for name in read if _is_own(scope, name, site.nodes)}
