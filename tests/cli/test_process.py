@@ -31,7 +31,7 @@ def test_what_each_command_imports(tmp_path: Path) -> None:
     net = str(write(tmp_path / "net.onnx"))
     assert loaded("--help") == "rich"
     assert loaded("--version") == ""
-    assert loaded("forms", "relu") == "numpy,rich"
+    assert loaded("forms", "relu") == "onnx,numpy,rich"  # onnx.defs says from which opset there is an op
     assert loaded("swap-relu", net, "--no-check") == "onnx,numpy,rich"
     assert loaded("swap-relu", net, "--no-check", "--force", "--json") == "onnx,numpy"
     assert loaded("inspect", net) == "onnx,numpy,rich"
