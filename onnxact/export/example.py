@@ -98,10 +98,17 @@ def make_example(
     else:
         args, kwargs = _arguments(own)
     cast = pytree.tree_map(lambda leaf: _as_dtype(leaf, dtype), (args, dict(kwargs)))
-    example = Example(cast[0], cast[1], ())
+    example = _apart(Example(cast[0], cast[1], ()))
     named = _named(signature, example)
     shapes = dynamic_shapes(named, dynamic, by_name=bool(example.kwargs)) if dynamic else None
     return replace(example, names=_names(named), dynamic_shapes=shapes)
+
+
+def _apart(example: Example) -> Example:
+    """Return the same call with a copy of each tensor that occurs again: torch.export takes it for the same input."""
+    first = {id(tensor): at for at, tensor in reversed([*enumerate(example.tensors)])}
+    tensors = (tensor if first[id(tensor)] == at else tensor.clone() for at, tensor in enumerate(example.tensors))
+    return example.with_tensors([*tensors])
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,13 @@ def _exported(module: nn.Module | ExportedProgram, example: Example | None, opse
     captured = _captured(module, example) if _has_control_flow(module) else None
     if captured is not None:
         return torch.onnx.export(captured, **options)
-    return torch.onnx.export(module, example.args, kwargs=dict(example.kwargs), **options)
+    return torch.onnx.export(module, _positional(example), kwargs=dict(example.kwargs), **options)
+
+
+def _positional(example: Example) -> tuple[Any, ...]:
+    """Return args as torch.onnx.export has them: a dict at their end would be taken for kwargs, so another follows."""
+    is_last = bool(example.args) and isinstance(example.args[-1], dict)
+    return (*example.args, {}) if is_last and not example.kwargs else example.args
 
 
 def _captured(module: nn.Module, example: Example) -> ExportedProgram | None:

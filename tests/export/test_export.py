@@ -67,6 +67,35 @@ def test_arguments_by_name_and_outputs_by_name(tmp_path: Path) -> None:
     assert len(leaky) == 1
 
 
+class Nested(nn.Module):
+    """Tensors inside a dict, behind one that is not; both factors are read."""
+
+    def forward(self, x: Tensor, parts: dict[str, Tensor], *, scale: Tensor | None = None) -> Tensor:
+        y = F.relu(x) * parts["a"] + parts["b"]
+        return y if scale is None else y * scale
+
+
+TENSOR = torch.arange(8.0).reshape(2, 4) - 3
+PARTS = {"a": TENSOR * 2, "b": TENSOR + 1}
+NESTED: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "a dict at the end": ((TENSOR, PARTS), ("x", "parts_a", "parts_b")),
+    "a dict before keywords": (
+        {"args": (TENSOR, PARTS), "kwargs": {"scale": TENSOR - 1}},
+        ("x", "parts_a", "parts_b", "scale"),
+    ),
+    "one tensor in several places": ((TENSOR, {"a": TENSOR, "b": TENSOR}), ("x", "parts_a", "parts_b")),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_tensors_in_dicts(name: str, tmp_path: Path) -> None:
+    """torch.onnx.export takes a dict at the end for keywords, and torch.export one tensor for one input."""
+    example, names = NESTED[name]
+    found = onnxact.export(Nested(), example, tmp_path / "n.onnx", check=CPU)
+    assert found.exit_code == 0, found.summary()
+    assert tuple(text.split()[0] for text in found.inputs) == names
+
+
 def test_dynamic_shapes_as_torch_has_them(tmp_path: Path) -> None:
     found = onnxact.export(Linear(), torch.zeros(2, 4), tmp_path / "l.onnx", dynamic_shapes=({0: "rows"},), check=False)
     (dim, _) = onnx.load(found.files[0]).graph.input[0].type.tensor_type.shape.dim
