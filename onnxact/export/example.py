@@ -93,10 +93,10 @@ def make_example(
     own = given if given is not None else _own(module)
     if inputs:
         args, kwargs = _replaced(signature, own, inputs, default=dtype or _dtype_of(module))
-    elif own is None:
+    elif own is None and not signature.takes_nothing:
         raise UsageError(_none_given(signature))
     else:
-        args, kwargs = _arguments(own)
+        args, kwargs = _arguments(() if own is None else own)
     cast = pytree.tree_map(lambda leaf: _as_dtype(leaf, dtype), (args, dict(kwargs)))
     example = _apart(Example(cast[0], cast[1], ()))
     named = _named(signature, example)
@@ -131,8 +131,13 @@ class _Signature:
             len(plain) < len(found),
         )
 
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether forward has no parameter at all."""
+        return not self.names and not self.is_open
+
     def __str__(self) -> str:
-        return ", ".join(self.names) or "no named inputs"
+        return ", ".join(self.names) or ("no inputs" if self.takes_nothing else "no named inputs")
 
 
 def _is_shape(text: str) -> bool:
