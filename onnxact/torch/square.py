@@ -87,7 +87,8 @@ def check_square(
 
     The module, in evaluation mode, is exported as it is and swapped; both models are run on ONNX Runtime by
     `onnxact.check`, whose `options` these are. What those runs do not reach is equivalent all the same where both
-    models are the same up to names. Everything else is as for `swap`; `inputs` are what the exporter traces with (None: the module's own example_inputs). Nothing to swap makes the verdict inconclusive. Raises UsageError,
+    models are the same up to names. Everything else is as for `swap`; `inputs` are what the exporter traces with
+    (None: the module's own example_inputs). Nothing to swap makes the verdict inconclusive. Raises UsageError,
     ExportError, and what onnxact.check does.
     """
     module = copy.deepcopy(module).eval()
