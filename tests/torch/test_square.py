@@ -38,9 +38,7 @@ def test_every_pair(sources: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "network",
-    [networks.InPlaceFunctionals, networks.Clamps, networks.Flow, networks.Encoder],
-    ids=lambda network: network.__name__,
+    "network", [networks.InPlaceFunctionals, networks.Clamps, networks.Encoder], ids=lambda network: network.__name__
 )
 def test_every_way_of_writing_it(network: type[nn.Module]) -> None:
     square = check_square(make(network), example(), "relu", "prelu", alpha=0.3, per_channel=True)
@@ -48,8 +46,21 @@ def test_every_way_of_writing_it(network: type[nn.Module]) -> None:
     square.raise_unless_equivalent()
 
 
+def test_a_site_that_nothing_can_reach_is_inconclusive_and_named() -> None:
+    """What enters it is prelu(x) + prelu(-x) = 0.7 |x|; PyTorch's exporter folds the 0 that sum() begins with otherwise
+    for Relu than for PRelu, so that the models are not the same up to names.
+    """
+    square = check_square(make(networks.Flow), example(), "relu", "prelu", alpha=0.3, per_channel=True)
+    assert set(square.verdict.output_outcomes().values()) == {"equivalent"}
+    assert square.verdict.outcome == "inconclusive"
+    assert [*square.verdict.reasons] == [
+        f"site {site!r}: no value below 0 entered 4 of 4 channels (0, 1, 2, 3)"
+        for site in ("Relu_5", "torch_first/PRelu")
+    ]
+
+
 def test_what_pytorch_cannot_reach_is_seen_in_the_square() -> None:
-    """A copy of ReLU that the code does not show: ONNX has one site more, and the models differ."""
+    """A maximum that is listed, and not swapped: ONNX has one site more, and the models differ."""
     square = check_square(make(Maximum), example(), "relu", "leaky_relu", alpha=0.2)
     assert (square.verdict.outcome, len(square.in_torch.sites), len(square.in_onnx.sites)) == ("different", 1, 2)
     assert "in PyTorch:" in square.summary()
@@ -59,7 +70,7 @@ def test_what_pytorch_cannot_reach_is_seen_in_the_square() -> None:
 
 class Maximum(networks.Net):
     def forward(self, x: torch.Tensor) -> Any:
-        return torch.maximum(self.last(torch.relu(self.conv(x))), torch.zeros(()))
+        return torch.maximum(torch.zeros(()), self.last(torch.relu(self.conv(x))))
 
 
 def test_the_module_stays_as_it_was() -> None:
