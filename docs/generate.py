@@ -3,7 +3,8 @@
 In README.md and docs/*.md, every line `$ command` in a console block is run, in order, in a folder that holds models/,
 and the lines behind it are replaced by what it printed. The table of forms in README.md and docs/forms.md are written
 from the table of activations, docs/accuracy.md from what docs/accuracy.py measured, docs/targets.md from the target
-files, docs/runtimes.md from what tests/runtimes/measure.py measured.
+files, docs/runtimes.md from what tests/runtimes/measure.py measured, docs/gradients.md, and the part of docs/pytorch.md
+between its marks, from what autograd says.
 `--check` writes nothing and fails where something would change; the digits of what commands printed may differ, since
 measured numbers depend on the processor.
 """
@@ -20,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import accuracy
+import gradients
 import runtimes
 import targets
 
@@ -31,6 +33,7 @@ from onnxact.report.text import number
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(?<=^<!-- forms -->\n).*?(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
+MARK = re.compile(r"^(<!-- gradients of (\w+) -->)\n.*?(^<!-- end -->)$", re.MULTILINE | re.DOTALL)
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -51,9 +54,9 @@ def main() -> int:
 def generated() -> dict[Path, str]:
     """Return every generated file with its content."""
     written = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    by_hand = [path for path in written if path.name not in (*TABLES, "benchmarks.md")]
+    by_hand = [path for path in written if path.name not in TABLES and not path.name.startswith("benchmarks")]
     tables = {ROOT / "docs" / name: page() for name, page in TABLES.items()}
-    return {**tables, **{path: with_table(with_output(path.read_text())) for path in by_hand}}
+    return {**tables, **{path: with_output(with_tables(path.read_text())) for path in by_hand}}
 
 
 def without_digits(page: str) -> str:
@@ -75,15 +78,16 @@ def _session(block: str, folder: Path) -> str:
 
 def _output(command: str, folder: Path) -> str:
     words = shlex.split(command)
-    words = [sys.executable, "-m", "onnxact", *words[1:]] if words[0] == "onnxact" else [sys.executable, *words[1:]]
+    words = [sys.executable, *(["-m", "onnxact"] if words[0] == "onnxact" else []), *words[1:]]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", "NO_COLOR": "1"}
     run = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     printed = "\n".join(line.rstrip() for line in (run.stdout + run.stderr).splitlines()).strip("\n")
     return printed + "\n" if printed else ""
 
 
-def with_table(page: str) -> str:
-    """Return the page with the table of forms between its two marks."""
+def with_tables(page: str) -> str:
+    """Return the page with the table of forms, or of an activation's gradients, between its two marks."""
+    page = MARK.sub(lambda mark: f"{mark[1]}\n{gradients.section(mark[2])}{mark[3]}", page)
     return TABLE.sub(lambda _: f"\n{forms_table()}\n", page)
 
 
@@ -156,6 +160,7 @@ def _row(name: str, form: Form) -> str:
 TABLES = {
     "forms.md": forms_page,
     "accuracy.md": accuracy.page,
+    "gradients.md": gradients.page,
     "runtimes.md": runtimes.page,
     "targets.md": targets.page,
 }

@@ -39,7 +39,10 @@ def accuracy(model_path: str | Path) -> float:
 
 
 def logits(model_path: str | Path, images: np.ndarray) -> np.ndarray:
-    """Images, float32 [N, 1, 8, 8] -> logits, float32 [N, 10]; raises as `accuracy` does."""
+    """Images, float32 [N, 1, 8, 8] -> logits, float32 [N, 10], by a model's only input and output, however called.
+
+    Raises as `accuracy` does.
+    """
     if not Path(model_path).is_file():
         raise FileNotFoundError(f"{model_path}: no such file")
     import onnxruntime
@@ -48,7 +51,8 @@ def logits(model_path: str | Path, images: np.ndarray) -> np.ndarray:
     options.log_severity_level = 4  # what fails is in the exception
     try:
         session = onnxruntime.InferenceSession(model_path, options, providers=["CPUExecutionProvider"])
-        (result,) = session.run(["logits"], {"image": images})
+        (images_in,), (logits_out,) = session.get_inputs(), session.get_outputs()
+        (result,) = session.run([logits_out.name], {images_in.name: images})
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         reason = " ".join(str(error).split())
         raise ValueError(f"{model_path}: ONNX Runtime cannot run it on the digits: {reason}") from error

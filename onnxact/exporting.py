@@ -118,7 +118,7 @@ class Exported:
     def summary(self) -> str:
         """Return what was exported, what was mended, and what was found, in lines."""
         kinds = Counter(f"{site.activation} ({site.form})" for site in self.sites)
-        lines = [f"{self.source}: opset {self.opset}, {self.mode}, {', '.join(self.inputs)}"]
+        lines = [f"{self.source}: opset {self.opset}, {self.mode}, {', '.join(self.inputs) or 'no inputs'}"]
         lines += [f"  {count} x {kind}" for kind, count in kinds.most_common()]
         lines += [f"  mended {mend.node}: {mend.reason}" for mend in self.mends]
         lines += [f"  {note}" for note in self.notes]
@@ -206,7 +206,7 @@ def export(
     judge = None if options is None else Judge.of(options)
     wishes = Wishes(example_inputs, tuple(inputs), tuple(dynamic), dynamic_shapes, opset, dtype, weights, external_from)
     making = Making.of(module, wishes, output, force=force, dry_run=dry_run, progress=report)
-    with making.open() as made:
+    with making.open(checked=judge is not None) as made:
         found = Exported(
             source=making.source,
             output=making.output,

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import torch
+from torch import fx
 from torch.export import ExportedProgram
 
 from onnxact.errors import ExportError, ModelError
@@ -26,7 +27,28 @@ _ENVIRONMENT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 """Makes every torch.load of the process one with weights_only=True (torch/serialization.py)."""
 _OBJECTS = ("custom_obj_", "opaque_obj_")
 """How names of pickled objects begin in an archive (torch/csrc/export/pt2_archive_constants.h)."""
+_TRAINING = ("train", "training", "use_input_stats")
+"""What operators call the argument that is true in training (torch/_C, aten's native_functions.yaml)."""
 _WAY_OUT = "export the module itself instead, or save its program again with plain tensors as constants"
+
+
+def as_exported(program: ExportedProgram) -> str:
+    """Return in which mode a program computes: the one in which its module was exported, which it cannot leave."""
+    names = ", ".join(dict.fromkeys(_trained(program)))
+    if not names:
+        return "as the program was exported"
+    return f"as the program was exported, in training mode ({names}); export it after module.eval() for evaluation mode"
+
+
+def _trained(program: ExportedProgram) -> Iterator[str]:
+    """Yield the operators whose argument says that they compute as in training."""
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            schema = getattr(node.target, "_schema", None)
+            names = [argument.name for argument in schema.arguments] if schema is not None else []
+            given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+            if any(given.get(name) is True for name in _TRAINING):
+                yield str(node.target).removesuffix(".default")
 
 
 def load_program(path: Path) -> ExportedProgram:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from onnxact.errors import UsageError
+
+if TYPE_CHECKING:
+    from onnxact.export.example import Example
+
+_STATIC = re.compile(r"static shape of (?P<size>\d+) for dimension inputs\['(?P<name>\w+)'\]\.shape\[(?P<axis>\d+)\]")
+"""How torch.export says that an axis has one size (torch/fx/experimental/symbolic_shapes.py)."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +82,26 @@ def _axis(item: DynamicAxis, value: Tensor) -> int:
 
 def _nothing(value: Any) -> Any:
     return pytree.tree_map(lambda _leaf: None, value)
+
+
+def fixed_by_another(said: str, example: Example | None) -> str:
+    """Return what to give besides, where an axis that was to be dynamic meets one of its size that was not; else "".
+
+    ids [2, 7] + mask [2, 7], --dynamic ids:1=n   ->   --dynamic mask:1=n as well
+    """
+    found = _STATIC.search(said)
+    shapes = example.dynamic_shapes if example is not None else None
+    if found is None or shapes is None or example is None:
+        return ""
+    by_name = shapes if isinstance(shapes, dict) else dict(zip(example.names, shapes, strict=False))
+    symbol = (by_name.get(found["name"]) or {}).get(int(found["axis"]))
+    others = [*_fixed(example, by_name, int(found["size"]))] if isinstance(symbol, str) else []
+    options = " ".join(f"--dynamic {name}:{axis}={symbol}" for name, axis in others)
+    return f"it meets an axis of size {found['size']} that is not dynamic: give {options} as well" if options else ""
+
+
+def _fixed(example: Example, by_name: Mapping[str, Any], size: int) -> Iterator[tuple[str, int]]:
+    """Yield the axes of this size that are not dynamic."""
+    for name, tensor in zip(example.names, example.tensors, strict=True):
+        dynamic = by_name.get(name) or {}
+        yield from ((name, axis) for axis, own in enumerate(tensor.shape) if own == size and axis not in dynamic)

@@ -29,12 +29,16 @@ _BITS = {torch.bfloat16: (torch.uint16, ml_dtypes.bfloat16)}
 
 @dataclass(frozen=True)
 class Eager:
-    """A module in evaluation mode, what it is called with, and what ONNX calls its inputs and outputs."""
+    """A module in evaluation mode, what it is called with, and what ONNX calls its inputs and outputs.
+
+    is_program: whether it is an ExportedProgram, whose mode was settled when that was exported.
+    """
 
     module: nn.Module
     example: Example
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    is_program: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -42,9 +46,14 @@ class Eager:
         return device_of(self.module)
 
     @property
+    def dtypes(self) -> frozenset[torch.dtype]:
+        """The types of weights and inputs."""
+        return frozenset(item.dtype for item in (*self.module.parameters(), *self.example.tensors))
+
+    @property
     def is_half(self) -> bool:
         """Whether the module computes in 16 bits."""
-        return any(item.dtype in _HALF for item in (*self.module.parameters(), *self.example.tensors))
+        return not self.dtypes.isdisjoint(_HALF)
 
     def run(self, feed: Mapping[str, Any], *, plain: bool = False, wide: bool = False) -> dict[str, Array]:
         """Return the outputs on one set of inputs. `plain`: without oneDNN's kernels, PyTorch's own only. `wide`: with
@@ -67,6 +76,18 @@ def call(module: nn.Module, example: Example) -> Any:
     """Return what the module returns, without gradients."""
     with quietly(), torch.no_grad():
         return module(*example.args, **example.kwargs)
+
+
+def demand_values(module: nn.Module) -> None:
+    """Raise ExportError where weights are on the meta device, which has their shapes alone."""
+    weights = (*module.named_parameters(), *module.named_buffers())
+    names = [name for name, value in weights if value.is_meta]
+    if names:
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        raise ExportError(
+            f"{names[0]}{more}: on the meta device, which holds no values; load them with --weights FILE or "
+            "module.load_state_dict(state, assign=True), or build the module on the CPU"
+        )
 
 
 def demand_runs(module: nn.Module, example: Example) -> None:

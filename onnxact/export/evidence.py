@@ -42,6 +42,8 @@ from onnxact.export.tracing import Trace
 Progress = Callable[[str, float], None]
 _OTHER_SIZES = ((1, 1), (2, 0), (1, 32))
 """Other sizes of a dynamic axis that are tried in turn: n + 1, 2 n, and n + 32."""
+_RARE = {torch.bfloat16: "bfloat16", torch.float64: "float64"}
+"""Types that ONNX Runtime has few kernels for: no Conv-11 of double on the CPU (1.31)."""
 _BEFORE = "before is the module in eager PyTorch, after the exported file on ONNX Runtime"
 
 
@@ -136,9 +138,8 @@ def _inconclusive(job: _Job, resolved: Resolved, reason: str) -> Verdict:
 
 def _hint(eager: Eager) -> str:
     """Return the way out where a type is what the runtime lacks."""
-    if all(item.dtype != torch.bfloat16 for item in (*eager.module.parameters(), *eager.example.tensors)):
-        return ""
-    return "; it has few bfloat16 kernels for the CPU: check on another provider, such as cuda"
+    rare = next((name for kind, name in _RARE.items() if kind in eager.dtypes), "")
+    return rare and f"; it has few {rare} kernels: check on another provider, such as cuda, or export another --dtype"
 
 
 def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:

@@ -93,15 +93,22 @@ def make_example(
     own = given if given is not None else _own(module)
     if inputs:
         args, kwargs = _replaced(signature, own, inputs, default=dtype or _dtype_of(module))
-    elif own is None:
+    elif own is None and not signature.takes_nothing:
         raise UsageError(_none_given(signature))
     else:
-        args, kwargs = _arguments(own)
+        args, kwargs = _arguments(() if own is None else own)
     cast = pytree.tree_map(lambda leaf: _as_dtype(leaf, dtype), (args, dict(kwargs)))
-    example = Example(cast[0], cast[1], ())
+    example = _apart(Example(cast[0], cast[1], ()))
     named = _named(signature, example)
     shapes = dynamic_shapes(named, dynamic, by_name=bool(example.kwargs)) if dynamic else None
     return replace(example, names=_names(named), dynamic_shapes=shapes)
+
+
+def _apart(example: Example) -> Example:
+    """Return the same call with a copy of each tensor that occurs again: torch.export takes it for the same input."""
+    first = {id(tensor): at for at, tensor in reversed([*enumerate(example.tensors)])}
+    tensors = (tensor if first[id(tensor)] == at else tensor.clone() for at, tensor in enumerate(example.tensors))
+    return example.with_tensors([*tensors])
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,13 @@ class _Signature:
             len(plain) < len(found),
         )
 
+    @property
+    def takes_nothing(self) -> bool:
+        """Whether forward has no parameter at all."""
+        return not self.names and not self.is_open
+
     def __str__(self) -> str:
-        return ", ".join(self.names) or "no named inputs"
+        return ", ".join(self.names) or ("no inputs" if self.takes_nothing else "no named inputs")
 
 
 def _is_shape(text: str) -> bool:

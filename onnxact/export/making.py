@@ -19,9 +19,9 @@ from onnxact.check.verdict import Verdict
 from onnxact.errors import ExportError, UsageError
 from onnxact.export import target as targets
 from onnxact.export.admitted import BFLOAT16_OPSET, demand_types
-from onnxact.export.archive import load_program
+from onnxact.export.archive import as_exported, load_program
 from onnxact.export.dynamic import parse_dynamic
-from onnxact.export.eager import Eager, as_module, demand_runs, device_of, evaluating
+from onnxact.export.eager import Eager, as_module, demand_runs, demand_values, device_of, evaluating
 from onnxact.export.evidence import Judge, Progress, open_shapes
 from onnxact.export.example import DTYPES, Example, describe, make_example, parse_input
 from onnxact.export.mending import Mend, mends
@@ -121,6 +121,7 @@ class Making:
         """Open the module and look at every wish, before anything that takes long."""
         wishes.demand_sense()
         opened = _Opened.of(module, wishes)
+        demand_values(opened.module)
         path = Path(output) if output is not None else opened.default_output
         if path is None:
             raise UsageError("a module that is no file needs an output: name the .onnx file to write")
@@ -130,23 +131,38 @@ class Making:
         return cls(opened.source, opened.module, opened.program, example, wishes, path, force, dry_run, progress)
 
     @contextmanager
-    def open(self) -> Iterator[Made]:
-        """Yield the model, in a folder that is gone afterwards; the module is in evaluation mode until then."""
+    def open(self, *, checked: bool) -> Iterator[Made]:
+        """Yield the model, in a folder that is gone afterwards; the module is in evaluation mode until then.
+
+        checked: whether it is going to be compared with the module, which is then run first.
+        """
         with ExitStack() as stack:
-            mode = "as the program was exported"
+            mode = as_exported(self.program) if self.program is not None else ""
             if self.program is None:
                 was_training = stack.enter_context(evaluating(self.module))
                 mode = "evaluation mode, although the module came in training mode" if was_training else EVALUATION
             staged = stack.enter_context(self._staging())
-            self.progress("running in PyTorch", 0.0)
-            demand_runs(self.module, self.example)
+            if checked:
+                self.progress("running in PyTorch", 0.0)
+                demand_runs(self.module, self.example)
             self.progress("exporting", 0.0)
-            subject = self.program if self.program is not None else self.module
-            translation = translate(subject, self.example, opset=self._opset)
+            translation = self._translation()
             self.progress("writing", 0.0)
             demand_types(translation.model, asked=self.wishes.opset)
             proto = staged.write(translation.model, self.wishes.external_from)
             yield self._made(proto, staged, translation, mode)
+
+    def _translation(self) -> Translation:
+        """Return the module in ONNX. Where there is none, a run in PyTorch tells whether the module is to blame."""
+        subject = self.program if self.program is not None else self.module
+        try:
+            translation = translate(subject, self.example, opset=self._opset)
+        except ExportError:
+            demand_runs(self.module, self.example)
+            raise
+        if not translation.model.graph.outputs:
+            demand_runs(self.module, self.example)
+        return translation
 
     @property
     def _opset(self) -> int | None:
@@ -185,7 +201,7 @@ class Making:
             mends=mends(proto),
             notes=tuple(self._notes(translation)),
             progress=self.progress,
-            eager=Eager(self.module, self.example, inputs, outputs),
+            eager=Eager(self.module, self.example, inputs, outputs, self.program is not None),
             program=translation.program,
         )
 

@@ -23,10 +23,9 @@ from onnxact.export.eager import Eager
 from onnxact.export.failures import said
 
 Values = Mapping[str, Any] | RunFailure
-_UNSTABLE = (
-    "the module itself gives other outputs when it is run again on the same inputs: it draws random numbers in "
-    "evaluation mode, as F.dropout without training=self.training does"
-)
+_UNSTABLE = "the module itself gives other outputs when it is run again on the same inputs: it draws random numbers"
+_AT_RANDOM = f"{_UNSTABLE} in evaluation mode, as F.dropout without training=self.training does"
+_AS_EXPORTED = f"{_UNSTABLE}, as dropout does in a program that was exported without module.eval()"
 
 
 class Expected:
@@ -49,6 +48,11 @@ class Expected:
             self._budget -= size
             self._values[feed.label] = found
         return found
+
+    @property
+    def why_unstable(self) -> str:
+        """What makes a module give other outputs."""
+        return _AS_EXPORTED if self._eager.is_program else _AT_RANDOM
 
     def unstable(self, feed: Feed) -> tuple[str, ...]:
         """Return the tensors in which the module is not equivalent to itself when it is run again."""
@@ -85,7 +89,7 @@ class Comparison:
         """Return what one provider shows, optimisation off and on. Raises ProviderError where a session has it not."""
         unstable = self.expected.unstable(feeds[0])
         noise: dict[str, float] = dict.fromkeys(unstable, math.inf)
-        found = PairEvidence(findings=(Finding("inconclusive", _UNSTABLE),) if unstable else ())
+        found = PairEvidence(findings=(Finding("inconclusive", self.expected.why_unstable),) if unstable else ())
         for optimise in (False, True):
             found = found.plus(self._at(provider, feeds, noise, optimise=optimise))
         return found

@@ -18,10 +18,12 @@ from torch.export import ExportedProgram
 from torch.fx.experimental import _config
 
 from onnxact.errors import ExportError, UsageError
+from onnxact.export.dynamic import fixed_by_another
 from onnxact.export.example import Example
 from onnxact.export.failures import at, own_error, root_of, said
 from onnxact.export.mending import translations
 from onnxact.export.naming import name_nodes
+from onnxact.export.opsets import out_of_reach
 from onnxact.export.quiet import quietly
 from onnxact.model.schema import LATEST_OPSET
 
@@ -60,13 +62,10 @@ def translate(module: nn.Module | ExportedProgram, example: Example | None, *, o
         with quietly():
             program = _exported(module, example, opset)
     except Exception as error:
-        raise _failure(error) from error
+        raise _failure(error, example) from error
     found = Translation(program.model, program.exported_program)
     if opset is not None and found.opset != opset:
-        raise ExportError(
-            f"--opset {opset}: PyTorch's exporter writes opset 18 and later, and this model cannot be converted "
-            f"down from {found.opset}; give --opset 18 or later"
-        )
+        raise ExportError(out_of_reach(found.model, found.opset, opset))
     name_nodes(found.model)
     return found
 
@@ -84,7 +83,13 @@ def _exported(module: nn.Module | ExportedProgram, example: Example | None, opse
     captured = _captured(module, example) if _has_control_flow(module) else None
     if captured is not None:
         return torch.onnx.export(captured, **options)
-    return torch.onnx.export(module, example.args, kwargs=dict(example.kwargs), **options)
+    return torch.onnx.export(module, _positional(example), kwargs=dict(example.kwargs), **options)
+
+
+def _positional(example: Example) -> tuple[Any, ...]:
+    """Return args as torch.onnx.export has them: a dict at their end would be taken for kwargs, so another follows."""
+    is_last = bool(example.args) and isinstance(example.args[-1], dict)
+    return (*example.args, {}) if is_last and not example.kwargs else example.args
 
 
 def _captured(module: nn.Module, example: Example) -> ExportedProgram | None:
@@ -130,7 +135,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _failure(error: Exception) -> Exception:
+def _failure(error: Exception, example: Example | None) -> Exception:
     """Return what to raise for an exception of the exporter: one of ours in its chain, else an ExportError."""
     own = own_error(error)
     root = root_of(error)
@@ -143,5 +148,7 @@ def _failure(error: Exception) -> Exception:
     if "DataDependent" in name or "data-dependent" in str(root):
         hint = "; control flow that depends on data has to be written with torch.cond"
     elif "dim hint" in str(root) or "Constraints violated" in str(root):
-        hint = "; the module takes one size there: leave that --dynamic out"
+        hint = (
+            f"; {fixed_by_another(str(root), example) or 'the module takes one size there: leave that --dynamic out'}"
+        )
     return ExportError(f"PyTorch cannot export the module: {said(root)}{at(root)}{hint}")

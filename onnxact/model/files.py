@@ -297,7 +297,7 @@ def save(model: ModelProto, path: Path, *, origin: Path | None = None, force: bo
     """
     content = _serialized(model, path)
     try:
-        outside = origin if _EXTERNAL_KEY in content else None
+        outside = origin if origin is not None and _EXTERNAL_KEY in content else None
         copies = {} if outside is None else _copies(model, outside, path, force=force)
         target = path.resolve() if path.is_symlink() else path
         atomic.write_all({**{to: atomic.copied(source) for to, source in copies.items()}, target: atomic.put(content)})

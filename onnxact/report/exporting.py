@@ -53,7 +53,7 @@ def last_line(found: Exported, *, dry_run: bool) -> str:
 
 def _made(found: Exported) -> Iterator[RenderableType]:
     yield Text(found.source, style="bold")
-    yield Text(f"  {', '.join(found.inputs)} -> {', '.join(found.outputs)}")
+    yield Text(f"  {', '.join(found.inputs) or 'no inputs'} -> {', '.join(found.outputs)}")
     yield Text(f"  opset {found.opset}; {found.mode}")
     yield from (Text(f"  {note}") for note in found.notes)
     reasons = Counter(mend.reason for mend in found.mends)

@@ -133,7 +133,7 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     kinds: dict[Any, Kind] = {}
     trees: list[Site] = []
     single: list[Site] = []
-    skips: list[Skip] = []
+    skips: dict[int, list[Skip]] = {}
     refused: dict[int, str] = {}
     nodes, elem_type, only_type = scope.nodes, scope.types.elem_type, scope.types.only_type
     has_attributes = {op: bool(attributes(op, scope.opset)) for op in by_root}
@@ -150,14 +150,24 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
                 continue
         made_by = _made_by(scope, node)
         candidates = tuple(p for p in candidates if _could_be(p.form.expr, made_by))
-        site = _first_site(scope, candidates, index, given, skips, refused)
+        site, passed_over = _first_site(scope, candidates, index, given, refused)
+        if passed_over:
+            skips[index] = passed_over
         if site is None:
             continue
         if key:
             site = site._replace(kind=replace(site.kind, unary=True))
             kinds[key] = site.kind
         (trees if site.inner else single).append(site)
-    return Found(_disjoint(trees, single), skips, {(scope.path, index): why for index, why in refused.items()})
+    sites = _disjoint(trees, single)
+    reasons = {(scope.path, index): why for index, why in refused.items()}
+    return Found(sites, _outside(sites, skips), reasons)
+
+
+def _outside(sites: Sequence[Site], skips: Mapping[int, Sequence[Skip]]) -> list[Skip]:
+    """Return the skips of nodes that are no parts of a site: a part of one is accounted for."""
+    inner = {index for site in sites for index in site.inner} if skips else ()
+    return [skip for index, found in skips.items() if index not in inner for skip in found]
 
 
 def _made_by(scope: Scope, node: NodeProto) -> frozenset[str]:
@@ -207,15 +217,10 @@ def _alternative_ops(op: str) -> tuple[frozenset[str], ...]:
     return tuple(rows)
 
 
-def _first_site(  # noqa: PLR0917
-    scope: Scope,
-    candidates: Iterable[Pattern],
-    index: int,
-    given: Mapping[str, Bound],
-    skips: list[Skip],
-    refused: dict[int, str],
-) -> Site | None:
-    """Return the largest site at a node; why larger ones were passed over goes to `skips`."""
+def _first_site(
+    scope: Scope, candidates: Iterable[Pattern], index: int, given: Mapping[str, Bound], refused: dict[int, str]
+) -> tuple[Site | None, list[Skip]]:
+    """Return the largest site at a node, and why larger ones were passed over."""
     reasons: dict[str, tuple[int, str]] = {}
     for pattern in candidates:
         for match in matches(scope, pattern.form.expr, index):
@@ -226,17 +231,15 @@ def _first_site(  # noqa: PLR0917
             what = f"{pattern.activation.name} ({pattern.name})"
             if site is not None:
                 larger = [(what, why) for what, (nodes, why) in reasons.items() if nodes > pattern.size]
-                skips.extend(Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in larger)
-                return site
+                return site, [Skip(scope.path, site.node, f"looks like {what}: {why}") for what, why in larger]
             if refusal.reason:
                 reasons.setdefault(what, (pattern.size, refusal.reason))
             if refusal.complete:
                 why = f"is part of a {what} that cannot be replaced: {refusal.reason}"
                 refused.update(dict.fromkeys(match.nodes, why))
     node = scope.nodes[index].name
-    for what, (_, why) in list(reasons.items())[:1]:
-        skips.append(Skip(scope.path, node, f"looks like {what}, but {why}"))
-    return None
+    first = list(reasons.items())[:1]
+    return None, [Skip(scope.path, node, f"looks like {what}, but {why}") for what, (_, why) in first]
 
 
 def _open(pattern: Pattern, match: Match, given: Mapping[str, Bound]) -> dict[str, Bound]:

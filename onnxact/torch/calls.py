@@ -7,7 +7,7 @@ where the new activation learns.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from types import FunctionType
 from typing import Any
@@ -19,6 +19,7 @@ from onnxact.torch import obstacles
 from onnxact.torch.classes import Meaning
 from onnxact.torch.editing import Edit
 from onnxact.torch.functionals import names_of
+from onnxact.torch.lookalikes import Lookalike
 from onnxact.torch.names import Bound, Names, own_function
 from onnxact.torch.places import Opaque, Place, Reader, Slot
 from onnxact.torch.planning import New, Order, Plan, join, same
@@ -66,7 +67,10 @@ class Coder:
         for module in self.read_ones:
             for name, function in _methods(module):
                 if (id(module), function) not in self.planned and mentions(function, self.names):
-                    self._note_unreached(module, name, function)
+                    self._note(module, function, f"forward does not call {name}", bound=True)
+            for reason, function, bound in _around(module):
+                if mentions(function, self.names):
+                    self._note(module, function, reason, bound=bound)
         for module in self.tree.modules:
             if methods := self.methods.get(id(module)):
                 self._derive(module, methods)
@@ -115,12 +119,8 @@ class Coder:
     def _place(self, module: nn.Module, function: FunctionType, place: Place) -> Edit | None:
         """Return the edit of one place, None where it stays."""
         match place.what:
-            case str() as reason:
-                if place.text.rpartition(".")[2] in self.names:
-                    self._skip(module, function, place, reason)
-                return None
-            case Opaque(value):
-                if reason := obstacles.hidden_in(value, self.order.source):
+            case str() | Lookalike() | Opaque():
+                if reason := self._reason(place):
                     self._skip(module, function, place, reason)
                 return None
             case Meaning() as meaning:
@@ -131,6 +131,17 @@ class Coder:
                 return self._bound(module, function, place, called)
             case FunctionType() as helper:
                 return self._helper(module, function, place, helper)
+        raise AssertionError(place)
+
+    def _reason(self, place: Place) -> str:
+        """Return why a place that cannot be swapped is to be listed, "" where it has nothing of the activation."""
+        match place.what:
+            case Lookalike(activation, reason):
+                return reason if activation == self.order.source else ""
+            case Opaque(value):
+                return obstacles.hidden_in(value, self.order.source)
+            case str() as reason:
+                return reason if place.text.removesuffix(".default").rpartition(".")[2] in self.names else ""
         raise AssertionError(place)
 
     def _site(self, module: nn.Module, function: FunctionType, place: Place, meaning: Meaning) -> Edit | None:
@@ -215,13 +226,14 @@ class Coder:
             line = innermost(function).__code__.co_firstlineno
             self.plan.skips.append(Skip(path, function.__name__, reason, qualified, file, line))
 
-    def _note_unreached(self, module: nn.Module, name: str, function: FunctionType) -> None:
+    def _note(self, module: nn.Module, function: FunctionType, reason: str, *, bound: bool) -> None:
+        """Note the activations in a function that nothing which is rewritten calls."""
         definition = definition_of(function)
         if isinstance(definition, str):
             return
-        for place in Reader(Names(function, definition, module), definition, {}).places:
+        for place in Reader(Names(function, definition, module if bound else None), definition, {}).places:
             if isinstance(place.what, Meaning) and place.what.activation == self.order.source:
-                self._skip(module, function, place, f"forward does not call {name}")
+                self._skip(module, function, place, reason)
 
 
 def _methods(module: nn.Module) -> list[tuple[str, FunctionType]]:
@@ -229,6 +241,19 @@ def _methods(module: nn.Module) -> list[tuple[str, FunctionType]]:
     names = [name for name in dir(type(module)) if not name.startswith("__")]
     found = ((name, inspect.getattr_static(type(module), name)) for name in names)
     return [(name, value) for name, value in found if isinstance(value, FunctionType) and followed(value)]
+
+
+def _around(module: nn.Module) -> Iterator[tuple[str, FunctionType, bool]]:
+    """Yield what PyTorch or Python runs around forward: hooks, properties, a __call__; and whether it is a method."""
+    for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+        if isinstance(hook, FunctionType):
+            yield "it is in a hook, which is no part of forward; call it there", hook, False
+    for name in dir(type(module)):
+        value = inspect.getattr_static(type(module), name, None)
+        function = value.fget if isinstance(value, property) else value if name == "__call__" else None
+        if isinstance(function, FunctionType) and followed(function):
+            what = "a property" if isinstance(value, property) else "__call__"
+            yield f"it is in {what}, which is not rewritten; call it in forward", function, True
 
 
 def _parameters(definition: Definition, arguments: Sequence[Width], *, bound: bool) -> dict[str, Width]:

@@ -6,7 +6,7 @@ A function is known by identity, whatever name it was imported under; a method b
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +27,7 @@ class Functional:
 
     `arguments`: name -> (the class's name for it, default), in order; None stands for "must be given".
     `in_place`: whether it writes into its input whatever it is told. `guarded`: whether it is also used on integers.
+    `operator`: whether it is one of torch.ops.aten, which take no argument `inplace`.
     """
 
     name: str
@@ -34,6 +35,15 @@ class Functional:
     arguments: Mapping[str, tuple[str, Any]]
     in_place: bool = False
     guarded: bool = False
+    operator: bool = False
+
+    def written(self, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the arguments after the input by name; None where there are more of them than are known."""
+        order = [name for name in self.arguments if name] + ([] if self.operator else ["inplace"])
+        unknown = self.operator and not set(named) <= set(order)
+        return (
+            None if unknown or len(positional) > len(order) else dict(zip(order, positional, strict=False)) | {**named}
+        )
 
     def meaning(self, arguments: Mapping[str, Any], *, in_place: bool = False) -> Meaning | None:
         """Return what it computes with these arguments, by name; those whose value is not known hold UNKNOWN."""
@@ -74,6 +84,7 @@ _ARGUMENTS: dict[str, tuple[str, dict[str, tuple[str, Any]]]] = {
     "hardsigmoid": ("Hardsigmoid", {}),
     "hardswish": ("Hardswish", {}),
     "logsigmoid": ("LogSigmoid", {}),
+    "log_sigmoid": ("LogSigmoid", {}),
     "silu": ("SiLU", {}),
     "mish": ("Mish", {}),
     "gelu": ("GELU", {"approximate": ("approximate", "none")}),
@@ -83,9 +94,10 @@ _CLAMPS = ("clamp", "clip", "clamp_min", "clamp_max")
 _NAMESPACES: tuple[Any, ...] = (nn.functional, torch, torch.special, torch._C._nn)
 
 
-def _functional(name: str) -> Functional:
+def _functional(name: str, *, operator: bool = False) -> Functional:
     torch_class, arguments = _ARGUMENTS[name.removesuffix("_")]
-    return Functional(name, torch_class, MappingProxyType(arguments), name.endswith("_"), name.rstrip("_") in _CLAMPS)
+    in_place, guarded = name.endswith("_"), name.rstrip("_") in _CLAMPS
+    return Functional(name, torch_class, MappingProxyType(arguments), in_place, guarded, operator)
 
 
 def spellings() -> Iterator[tuple[Any, Functional]]:
@@ -94,6 +106,9 @@ def spellings() -> Iterator[tuple[Any, Functional]]:
         for namespace in (*_NAMESPACES, torch.Tensor):
             if hasattr(namespace, name):
                 yield getattr(namespace, name), _functional(name)
+        if hasattr(torch.ops.aten, name):
+            operator = getattr(torch.ops.aten, name)
+            yield from ((spelled, _functional(name, operator=True)) for spelled in (operator, operator.default))
 
 
 _BY_IDENTITY: Mapping[int, tuple[Any, Functional]] = MappingProxyType(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 from torch.fx import GraphModule, Node
 
@@ -32,6 +30,8 @@ def _plan_call(order: Order, plan: Plan, module: GraphModule, node: Node) -> Non
     path = plan.tree.path(module)
     if functional is None or not node.args or functional.name not in names_of(order.source):
         return
+    if meaning is None and order.takes(path, node.name):
+        plan.skips.append(Skip(path, node.name, "with these arguments it is no activation of the table"))
     if meaning is None or meaning.activation != order.source:
         return
     if reason := same(order, meaning):
@@ -45,8 +45,9 @@ def _plan_call(order: Order, plan: Plan, module: GraphModule, node: Node) -> Non
 
 
 def _meaning(functional: Functional, node: Node) -> Meaning | None:
-    order = [name for name in functional.arguments if name]
-    written: dict[str, Any] = dict(zip([*order, "inplace"], node.args[1:], strict=False)) | dict(node.kwargs)
+    written = functional.written(node.args[1:], node.kwargs)
+    if written is None:
+        return None
     arguments = {name: UNKNOWN if isinstance(value, Node) else value for name, value in written.items()}
     in_place = arguments.pop("inplace", False) is True
     return functional.meaning(arguments, in_place=in_place)

@@ -16,9 +16,12 @@ from torch import nn
 from onnxact.torch.classes import Meaning
 from onnxact.torch.editing import KEPT, Edit, input_of, span
 from onnxact.torch.functionals import METHODS, NAMES, UNKNOWN, Functional, find_functional, meaning_of
+from onnxact.torch.lookalikes import Lookalike, chooses_positive, is_zero, keeps_shape, masks_positive, maximum_of
 from onnxact.torch.names import Bound, Names, bound_names
 from onnxact.torch.source import Definition
 from onnxact.torch.widths import NOTHING, Width, Widths
+
+_INPUTS = ("input", "self")
 
 
 class Slot(NamedTuple):
@@ -42,7 +45,7 @@ class Place(NamedTuple):
     take its place, without its name. `width`: of the input. `arguments`: the widths of a called function's arguments.
     """
 
-    what: Meaning | Slot | Bound | FunctionType | Opaque | str
+    what: Meaning | Slot | Bound | FunctionType | Opaque | Lookalike | str
     edit: Edit
     line: int
     text: str
@@ -171,6 +174,8 @@ class Reader(ast.NodeVisitor):
             return
         for part in (*node.args, *(keyword.value for keyword in node.keywords)):
             self.visit(part)
+        if self._maximum(node, function) or self._choice(node, function):
+            return
         functional = find_functional(function)
         if self._in_container(node.func) and meaning_of(function) is not None:
             return
@@ -182,6 +187,36 @@ class Reader(ast.NodeVisitor):
             outer, self.call = self.call, node
             self.visit(node.func)
             self.call = outer
+
+    def _maximum(self, node: ast.Call, function: Any) -> bool:
+        """Note torch.maximum(x, 0) and its like, which is ReLU."""
+        operands = maximum_of(node, function)
+        zero = next((at for at, operand in enumerate(operands) if is_zero(operand, self._value)), None)
+        if zero is None:
+            return False
+        same = zero == 1 and keeps_shape(operands[1], operands[0], self._value)
+        method = len(node.args) == 1
+        what = Meaning("relu") if same else Lookalike("relu", "it is a maximum with 0; write torch.relu(x)")
+        self._called(what, node, "guarded" if same else "call", method=method)
+        return True
+
+    def _choice(self, node: ast.Call, function: Any) -> bool:
+        """Note torch.where(x > 0, x, 0)."""
+        found = function is torch.where and chooses_positive(node, self._value)
+        if found:
+            self._called(Lookalike("relu", "it chooses x above 0, and 0 elsewhere; write torch.relu(x)"), node)
+        return found
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        """Note x * (x > 0)."""
+        self.generic_visit(node)
+        if masks_positive(node, self._value):
+            self._add(
+                Lookalike("relu", "it is x where x > 0, and 0 elsewhere; write torch.relu(x)"),
+                Edit(span(node), ""),
+                node,
+                (),
+            )
 
     def _is_tensor(self, node: ast.expr) -> bool:
         value = self._value(node)
@@ -198,7 +233,6 @@ class Reader(ast.NodeVisitor):
             self._called(f"only a run tells what {ast.unparse(function)} is", node)
 
     def _functional(self, called: Functional, node: ast.Call, given: list[ast.expr], *, method: bool = False) -> None:
-        order = [name for name in called.arguments if name]
         named = {str(keyword.arg): keyword.value for keyword in node.keywords}
         written_out = (method or input_of(node) is not None) and not any(isinstance(a, ast.Starred) for a in given)
         if not written_out or "None" in named:
@@ -207,7 +241,10 @@ class Reader(ast.NodeVisitor):
         if "out" in named:
             self._called("it writes into out=", node)
             return
-        written = dict(zip([*order, "inplace"], given, strict=False)) | named
+        written = called.written(given, {name: value for name, value in named.items() if name not in _INPUTS})
+        if written is None:
+            self._called("it is called with arguments that torch.nn's class does not have", node)
+            return
         arguments = {name: self._value(value) for name, value in written.items()}
         in_place = arguments.pop("inplace", False)
         meaning = called.meaning(arguments, in_place=in_place is True)

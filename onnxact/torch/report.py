@@ -77,6 +77,7 @@ class Swap:
     """What a swap did. Where there was nothing to change, `sites` is empty and `module` computes what it did.
 
     `found` counts the activations that the module has as submodules, for a report that has nothing else to say.
+    `ran`: whether example inputs were given, which show what the code does not.
     """
 
     module: nn.Module = field(repr=False)
@@ -86,6 +87,7 @@ class Swap:
     sites: tuple[Site, ...]
     skipped: tuple[Skip, ...]
     found: Mapping[str, int] = field(default_factory=dict)
+    ran: bool = False
 
     @property
     def changed(self) -> bool:
@@ -110,6 +112,8 @@ class Swap:
             more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
             lines.append(f"  {', '.join(paths[:3])}{more}: {note}")
         lines += [f"  skipped {skip.where}: {skip.reason}" for skip in self.skipped]
+        if not self.ran:
+            lines.append("  only the code was read; with inputs=, a run also shows calls that it does not show")
         if not self.sites:
             others = ", ".join(f"{count} x {name}" for name, count in self.found.items() if name != self.source)
             lines.append(f"  no {self.source.replace('_', '-')} was swapped; other activations: {others or 'none'}")

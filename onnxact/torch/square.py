@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from onnxact.export.example import make_example
 from onnxact.exporting import export
 from onnxact.model.view import subgraphs
 from onnxact.results import Result
+from onnxact.torch.alike import difference
 from onnxact.torch.classes import ROWS
 from onnxact.torch.report import Swap
 from onnxact.torch.swapping import swap
 
+_SAME = "both are the same model up to names, node for node and weight for weight, which needs no run"
 _IN_ONE_FILE = 2**31
 """Bytes of weights that fit into one ModelProto."""
 
@@ -84,8 +86,9 @@ def check_square(
     """Show that swapping in PyTorch before the export and swapping in ONNX after it give the same model.
 
     The module, in evaluation mode, is exported as it is and swapped; both models are run on ONNX Runtime by
-    `onnxact.check`, whose `options` these are. Everything else is as for `swap`; `inputs` are what the exporter traces
-    with (None: the module's own example_inputs). Nothing to swap makes the verdict inconclusive. Raises UsageError,
+    `onnxact.check`, whose `options` these are. What those runs do not reach is equivalent all the same where both
+    models are the same up to names. Everything else is as for `swap`; `inputs` are what the exporter traces with
+    (None: the module's own example_inputs). Nothing to swap makes the verdict inconclusive. Raises UsageError,
     ExportError, and what onnxact.check does.
     """
     module = copy.deepcopy(module).eval()
@@ -129,9 +132,13 @@ def onnx_parameters(swapped: Swap) -> dict[str, float]:
 
 
 def _verdict(rewritten: Result, torch_first: ModelProto, options: Mapping[str, Any]) -> Verdict:
+    """Return what a run shows; where that is too little, models that are the same up to names need no run."""
     if not rewritten.changed:
         return Verdict("inconclusive", ("the exported model has nothing to swap",))
-    return check(rewritten.proto, torch_first, **options)
+    verdict = check(rewritten.proto, torch_first, **options)
+    if verdict.outcome == "inconclusive" and not difference(rewritten.proto, torch_first):
+        return replace(verdict, outcome="equivalent", reasons=(), notes=(*verdict.notes, _SAME))
+    return verdict
 
 
 def exported(module: nn.Module, inputs: Any, dynamic_shapes: Any = None, opset: int | None = None) -> ModelProto:

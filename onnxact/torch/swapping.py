@@ -18,6 +18,7 @@ from torch import nn
 
 from onnxact.errors import UsageError
 from onnxact.export.example import Example, make_example
+from onnxact.export.quiet import quietly
 from onnxact.rewrite.select import Selection
 from onnxact.torch.applying import apply
 from onnxact.torch.calls import Coder
@@ -75,7 +76,8 @@ def swap(
         )
     sites = apply(plan, target, watched.seen)
     skips = (*plan.skips, *watched.missed)
-    return Swap(holder.held, order.source, target.activation, target.parameters, sites, skips, dict(plan.found))
+    found, ran = dict(plan.found), inputs is not None
+    return Swap(holder.held, order.source, target.activation, target.parameters, sites, skips, found, ran)
 
 
 class _Holder(nn.Module):
@@ -128,6 +130,7 @@ def _with_alpha(to: str, alpha: float | None, parameters: Mapping[str, float]) -
 
 def _copied(module: _Module) -> _Module:
     try:
-        return copy.deepcopy(module)
+        with quietly():  # graphs hold tree specifications, whose copying warns
+            return copy.deepcopy(module)
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise UsageError(f"the module cannot be copied: {error}; give inplace=True to change it itself") from error

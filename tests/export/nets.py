@@ -134,6 +134,35 @@ class OneSize(nn.Module):
         return x.reshape(3, 4).relu()
 
 
+class Together(nn.Module):
+    """Two inputs whose axes meet."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return F.relu(ids) * mask
+
+
+class NoInputs(nn.Module):
+    """Only what it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.linspace(-1, 1, 6))
+
+    def forward(self) -> Tensor:
+        return F.relu(self.table)
+
+
+class Shapes(nn.Module):
+    """Weights without values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.l = nn.Linear(4, 4, device="meta")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.l(x))
+
+
 class Airy(nn.Module):
     """An operator that ONNX lacks."""
 

@@ -14,6 +14,7 @@ from torch import nn
 
 import onnxact
 from tests.cli.runner import contents, invoke
+from tests.export.nets import Linear
 
 X = ("--input", "x:2,4")
 
@@ -157,8 +158,44 @@ def test_slopes_that_are_drawn_at_random(here: Path) -> None:
     refuses(here, 5, "call F.rrelu with training=self.training", "nets.py:NoisySlopes", "-o", "o.onnx", *X)
 
 
-def test_an_opset_that_the_exporter_does_not_reach(here: Path) -> None:
-    refuses(here, 5, "--opset 12: PyTorch's exporter writes opset 18", "nets.py:Linear", "-o", "o", *X, "--opset", "12")
+@pytest.mark.parametrize("opset", ["12", "13"])
+def test_an_opset_that_the_converter_does_not_reach(here: Path, opset: str) -> None:
+    """The converter is to blame, and the earliest opset that it does reach is named, and right."""
+    words = (
+        f"--opset {opset}: PyTorch's exporter writes opset 18, and onnx's version converter has no way from there down "
+        f"to {opset} (No Adapter From Version 14 for Relu); give --opset 14 or later"
+    )
+    refuses(here, 5, words, "nets.py:Linear", "-o", "o.onnx", *X, "--opset", opset)
+    assert onnxact.export(Linear(), torch.zeros(2, 4), here / "o.onnx", opset=14, check=False).opset == 14
+
+
+def test_an_axis_that_meets_one_that_is_not_dynamic(here: Path) -> None:
+    """The cure is in the message, and cures."""
+    inputs = ("--input", "ids:2,7", "--input", "mask:2,7", "--dynamic", "ids:1=n")
+    line = refuses(here, 5, "give --dynamic mask:1=n as well", "nets.py:Together", "-o", "o.onnx", *inputs)
+    assert "leave that --dynamic out" not in line
+    done = invoke("export", "nets.py:Together", "-o", "o.onnx", *inputs, "--dynamic", "mask:1=n", "--providers", "cpu")
+    assert done.code == 0, done.err
+
+
+def test_weights_without_values(here: Path) -> None:
+    words = "l.weight and 1 more: on the meta device, which holds no values; load them with --weights FILE"
+    refuses(here, 5, words, "nets.py:Shapes", "-o", "o.onnx", *X)
+    torch.save(Linear().state_dict(), here / "w.pt")
+    done = invoke("export", "nets.py:Shapes", "-o", "o.onnx", *X, "--weights", "w.pt", "--no-check")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nets.py:Linear", "--input", "x:2,5"), "does not run in evaluation mode on x float32[2, 5]: RuntimeError"),
+        (("nets.py:NoTensor", *X), "the module returns no tensor but an int"),
+        (("nets.py:TrainingOnly", *X), "does not run in evaluation mode on x float32[2, 4]: RuntimeError: this is for"),
+    ],
+)
+def test_unchecked_exports_say_the_same(here: Path, arguments: tuple[str, ...], words: str) -> None:
+    refuses(here, 5, words, *arguments, "-o", "o.onnx", "--no-check")
 
 
 def test_scripted_modules(here: Path) -> None:

@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     torch.manual_seed(0)
     output = tmp_path_factory.mktemp("evidence") / "net.onnx"
     making = Making.of(Net(), NO_WISHES, output, force=False, dry_run=False, progress=lambda _what, _done: None)
-    with making.open() as found:
+    with making.open(checked=True) as found:
         yield found
 
 
@@ -171,7 +171,7 @@ def test_a_branch_of_a_model_that_is_wrong(tmp_path: Path) -> None:
     def damage(model: ModelProto) -> None:
         find_node(model, "early.1/Relu_1").op_type = "Abs"
 
-    with making.open() as made:
+    with making.open(checked=True) as made:
         (tmp_path / "right").mkdir()
         right = judged(made, tmp_path / "right")
         wrong = judged(made, tmp_path, damage)

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 import onnxact
+from onnxact.export import eager
 from onnxact.export.dynamic import DynamicAxis, parse_dynamic
 from onnxact.export.example import InputSpec, make_example, parse_input
 from onnxact.export.quiet import quietly
 from tests.cli.runner import invoke
 from tests.export.conftest import CPU, Shared
-from tests.export.nets import Lightning, Linear, Net, Table
+from tests.export.nets import Lightning, Linear, Net, NoInputs, Table
 
 
 def test_the_module_is_left_as_it_was(shared: Shared, tmp_path: Path) -> None:
@@ -65,6 +66,35 @@ def test_arguments_by_name_and_outputs_by_name(tmp_path: Path) -> None:
     assert len(model.graph.output) == 2
     leaky = [site for site in found.sites if site.activation == "leaky_relu"]
     assert len(leaky) == 1
+
+
+class Nested(nn.Module):
+    """Tensors inside a dict, behind one that is not; both factors are read."""
+
+    def forward(self, x: Tensor, parts: dict[str, Tensor], *, scale: Tensor | None = None) -> Tensor:
+        y = F.relu(x) * parts["a"] + parts["b"]
+        return y if scale is None else y * scale
+
+
+TENSOR = torch.arange(8.0).reshape(2, 4) - 3
+PARTS = {"a": TENSOR * 2, "b": TENSOR + 1}
+NESTED: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "a dict at the end": ((TENSOR, PARTS), ("x", "parts_a", "parts_b")),
+    "a dict before keywords": (
+        {"args": (TENSOR, PARTS), "kwargs": {"scale": TENSOR - 1}},
+        ("x", "parts_a", "parts_b", "scale"),
+    ),
+    "one tensor in several places": ((TENSOR, {"a": TENSOR, "b": TENSOR}), ("x", "parts_a", "parts_b")),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_tensors_in_dicts(name: str, tmp_path: Path) -> None:
+    """torch.onnx.export takes a dict at the end for keywords, and torch.export one tensor for one input."""
+    example, names = NESTED[name]
+    found = onnxact.export(Nested(), example, tmp_path / "n.onnx", check=CPU)
+    assert found.exit_code == 0, found.summary()
+    assert tuple(text.split()[0] for text in found.inputs) == names
 
 
 def test_dynamic_shapes_as_torch_has_them(tmp_path: Path) -> None:
@@ -208,3 +238,71 @@ def test_an_activation_in_a_while_loop(tmp_path: Path) -> None:
     (inside,) = [item for item in found.verdict.sites if item.site.scope]
     assert inside.elements == 2 * 3 * 12, "three steps, two sets of inputs"
     assert inside.alone == "same"
+
+
+def test_a_module_without_inputs(tmp_path: Path) -> None:
+    found = onnxact.export(NoInputs(), None, tmp_path / "n.onnx", check=CPU)
+    assert found.exit_code == 0, found.summary()
+    assert (found.inputs, len(found.proto.graph.input)) == ((), 0)
+    assert "evaluation mode, although the module came in training mode, no inputs" in found.summary()
+
+
+def test_nothing_runs_in_pytorch_where_nothing_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[nn.Module] = []
+    original = eager.call
+
+    def counted(module: nn.Module, example: Any) -> Any:
+        runs.append(module)
+        return original(module, example)
+
+    monkeypatch.setattr(eager, "call", counted)
+    onnxact.export(Linear(), torch.zeros(2, 4), tmp_path / "l.onnx", check=False)
+    assert not runs
+    onnxact.export(Linear(), torch.zeros(2, 4), tmp_path / "c.onnx", check=CPU)
+    assert runs
+
+
+def test_a_part_of_a_site_is_accounted_for(tmp_path: Path) -> None:
+    """Softplus(beta, threshold) has Div(Softplus(beta x), beta) in it, which is a softplus by itself."""
+    found = onnxact.export(nn.Softplus(2.0, 15.0), torch.zeros(2, 4), tmp_path / "s.onnx", check=False)
+    assert [(site.activation, site.form) for site in found.sites] == [("softplus", "scaled-threshold")]
+    assert found.skipped == ()
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.drop(self.norm(x)))
+
+
+def test_a_program_that_was_exported_in_training_mode(tmp_path: Path) -> None:
+    """It cannot leave that mode: what says so, and what to do, is not the hint for a module."""
+    programs = {
+        training: torch.export.export(Dropping().train(training), (torch.randn(8, 4),)) for training in (True, False)
+    }
+    found = onnxact.export(programs[True], None, tmp_path / "p.onnx", check=CPU)
+    assert found.mode == (
+        "as the program was exported, in training mode (aten.batch_norm, aten.dropout); export it after module.eval() "
+        "for evaluation mode"
+    )
+    assert found.verdict is not None
+    assert any(
+        reason.endswith("as dropout does in a program that was exported without module.eval()")
+        for reason in found.verdict.reasons
+    )
+    assert onnxact.export(programs[False], None, tmp_path / "e.onnx", check=False).mode == "as the program was exported"
+
+
+def test_a_type_that_the_runtime_lacks_a_kernel_for(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())
+    found = onnxact.export(module, torch.zeros(2, 3, 4, 4), tmp_path / "d.onnx", dtype="float64", check=CPU)
+    assert found.verdict is not None
+    (reason,) = found.verdict.reasons
+    assert found.exit_code == 4
+    assert reason.endswith(
+        "; it has few float64 kernels: check on another provider, such as cuda, or export another --dtype"
+    )

@@ -133,6 +133,17 @@ def test_every_file_of_the_folder_is_here() -> None:
         assert any(f"onnxact export models/{name}:" in line for line in lines), name
 
 
+def test_the_readme_of_the_folder_lists_every_network_with_its_papers() -> None:
+    rows = [line for line in (MODELS / "README.md").read_text().splitlines() if line.startswith("| [`")]
+    for network in NETWORKS:
+        (row,) = [row for row in rows if f"[`{network.file}`]({network.file})" in row]
+        papers = re.findall(r"arXiv:\d+\.\d+", (MODELS / network.file).read_text())
+        assert f"`{network.builder}`" in row
+        assert papers
+        assert all(paper in row for paper in papers), (row, papers)
+    assert len(rows) == len({network.file for network in NETWORKS})
+
+
 @pytest.fixture
 def models_on_path() -> Iterator[None]:
     sys.path.insert(0, str(MODELS))

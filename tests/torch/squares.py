@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from onnx import ModelProto
 from torch import nn
 
 import onnxact
-from onnxact.check import Verdict
 from onnxact.torch import swap
+from onnxact.torch.alike import difference
 from onnxact.torch.classes import ROWS, find_target
 from onnxact.torch.square import exported, onnx_parameters, with_own_names
 
@@ -47,26 +49,37 @@ class Pairs(nn.Module):
         return [Exchange(f"pairs.{name}.1", *name.split("__")) for name in self.pairs]
 
 
-def check_squares(module: nn.Module, inputs: Any, exchanges: Sequence[Exchange], **options: Any) -> Verdict:
-    """Return the verdict on both ways round, with all exchanges made on each; each has to find something on both."""
-    swapped, model = module, exported(module, inputs)
+class Ends(NamedTuple):
+    """The models at both ends of a square."""
+
+    onnx_first: ModelProto
+    torch_first: ModelProto
+
+    def demand_same(self) -> None:
+        """Fail unless both are the same up to names, which needs no run to tell."""
+        assert not difference(*self)
+
+    def demand_equivalent(self, **options: Any) -> None:
+        """Run both; what no input reached may be left to say where both are the same up to names, and nothing else."""
+        verdict = onnxact.check(self.onnx_first, with_own_names(self.torch_first), **options)
+        assert set(verdict.output_outcomes().values()) == {"equivalent"}, verdict.summary()
+        if verdict.outcome != "inconclusive":
+            verdict.raise_unless_equivalent()
+        self.demand_same()
+
+
+def walk(module: nn.Module, model: ModelProto, inputs: Any, exchanges: Sequence[Exchange]) -> Ends:
+    """Make all exchanges on both ways; each has to find something on both. `model`: the module as it is, exported."""
+    swapped = copy.deepcopy(module)
     for exchange in exchanges:
         path = rf"^{re.escape(exchange.path)}([./][^./]*)?$" if exchange.path else "^[^./]*$"
-        in_torch = swap(swapped, exchange.source, exchange.to, include=path, inplace=swapped is not module)
+        in_torch = swap(swapped, exchange.source, exchange.to, include=path, inplace=True)
         parameters = onnx_parameters(in_torch)
         in_onnx = onnxact.swap(model, exchange.source, exchange.to, parameters=parameters, include=[path])
         assert in_torch.sites and in_onnx.sites, (exchange, in_torch.summary(), in_onnx.summary())
         assert not in_torch.skipped and not in_onnx.skipped
         swapped, model = in_torch.module, in_onnx.proto
-    return onnxact.check(model, with_own_names(exported(swapped, inputs)), **options)
-
-
-def demand_same(verdict: Verdict) -> None:
-    """Raise NotEquivalent unless all outputs agree; that some branches were not reached may be left to say."""
-    unreached = all("no value" in reason for reason in verdict.reasons)
-    agree = set(verdict.output_outcomes().values()) == {"equivalent"}
-    if verdict.outcome == "different" or not agree or not unreached:
-        verdict.raise_unless_equivalent()
+    return Ends(model, exported(swapped, inputs))
 
 
 def sites_by_path(module: nn.Module) -> list[tuple[str, str]]:
@@ -79,10 +92,21 @@ def sites_by_path(module: nn.Module) -> list[tuple[str, str]]:
     return list(found)
 
 
-def rotated(module: nn.Module, start: int) -> list[Exchange]:
-    """Return one exchange for each path and activation of a module, each to the next other activation of the table."""
-    exchanges = []
-    for number, (path, source) in enumerate(sites_by_path(module)):
-        targets = [name for name in ROWS if name != source]
-        exchanges.append(Exchange(path, source, targets[(start + number) % len(targets)]))
-    return exchanges
+def rounds(module: nn.Module) -> list[list[Exchange]]:
+    """Return lists of exchanges, one at each place, in which each activation of the module meets every other.
+
+    Where an activation stands in several places, each round gives them as many targets.
+    """
+    places: dict[str, list[str]] = {}
+    for path, source in sites_by_path(module):
+        places.setdefault(source, []).append(path)
+    count = max(-(-(len(ROWS) - 1) // len(paths)) for paths in places.values())
+    return [
+        [
+            Exchange(path, source, others[(number * len(paths) + position) % len(others)])
+            for source, paths in places.items()
+            for others in [[name for name in ROWS if name != source]]
+            for position, path in enumerate(paths)
+        ]
+        for number in range(count)
+    ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,8 +15,8 @@ from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.activation.expr import ops
 from onnxact.torch import swap
 from onnxact.torch.classes import ROWS, find_target
+from onnxact.torch.derivatives import gradients
 from onnxact.torch.functionals import meaning_of_module
-from onnxact.torch.gradients import gradients
 from onnxact.torch.terms import OPS, evaluate, gradient
 
 ALPHA = 0.2
@@ -54,9 +57,49 @@ def test_away_from_kinks_all_gradients_are_the_derivative(name: str) -> None:
             assert row.at[x] == pytest.approx((high - low) / 2e-6, abs=near), (row.form, x)
 
 
-def _array(x: float) -> Any:
-    import numpy as np
+GRADIENTS = Path(__file__).resolve().parents[2] / "docs" / "gradients.md"
+SECTION = re.compile(r"^## (\S+)\n(.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
 
+
+def stated() -> dict[tuple[str, str], list[float]]:
+    """What docs/gradients.md states: (activation, form) -> its row."""
+    found = {}
+    for spelled, section in SECTION.findall(GRADIENTS.read_text()):
+        table = [line for line in section.splitlines() if line.startswith("|")]
+        for line in table[2:]:
+            what, *cells = [cell.strip(" `") for cell in line.strip("|").split(" | ")]
+            form = "" if what.startswith("torch.nn.") else what
+            found[spelled.replace("-", "_"), form] = [float(cell) for cell in cells]
+    return found
+
+
+def test_every_gradient_is_stated_as_the_documentation_has_it() -> None:
+    """Every form of every activation, on both sides of each kink, at each kink, and at 0; no digit is let go."""
+    measured = {(name, row.form): row.at for name in ROWS for row in gradients(name)}
+    table = stated()
+    assert table.keys() == measured.keys()
+    for key, at in measured.items():
+        assert table[key] == pytest.approx([at[point] for point in sorted(at)], rel=1e-5, abs=1e-6), key
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_at_kinks_a_gradient_is_of_one_side_or_between(name: str) -> None:
+    """The class's is a subgradient of the reference; of forms, those that are not are few, and known by name."""
+    target = find_target(name, {})
+    reference = ACTIVATIONS[name].reference
+
+    def value(x: float) -> float:
+        with np.errstate(all="ignore"):
+            return float(reference(_array(x), **target.parameters))
+
+    native, *_ = gradients(name)
+    for x, found in native.at.items():
+        left, right = (value(x) - value(x - 1e-6)) / 1e-6, (value(x + 1e-6) - value(x)) / 1e-6
+        jump = abs(value(x + 1e-9) - value(x)) > 1e-6 or abs(value(x) - value(x - 1e-9)) > 1e-6
+        assert jump or min(left, right) - 1e-4 <= found <= max(left, right) + 1e-4, x
+
+
+def _array(x: float) -> Any:
     return np.asarray(x, np.float64)
 
 

@@ -3,50 +3,64 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import ModelProto
 from torch import nn
 
 import onnxact
 from onnxact.torch import check_square
+from onnxact.torch.alike import difference
 from onnxact.torch.classes import ROWS
+from onnxact.torch.square import exported, with_own_names
 from tests.torch import networks
 from tests.torch.networks import example, make
-from tests.torch.squares import Pairs, check_squares, demand_same, rotated, sites_by_path
+from tests.torch.squares import Pairs, rounds, sites_by_path, walk
 
 GROUP = 4
 GROUPS = [list(ROWS)[first : first + GROUP] for first in range(0, len(ROWS), GROUP)]
-EVERYTHING = os.environ.get("ONNXACT_SQUARES") == "all"
-"""Whether every model is swapped to every activation, which takes a quarter of an hour; else each to some of them."""
 
 
 @pytest.mark.parametrize("sources", GROUPS, ids=" ".join)
 def test_every_pair(sources: list[str]) -> None:
     module = Pairs(sources).eval()
     assert len(module.exchanges) == len(sources) * (len(ROWS) - 1)
-    verdict = check_squares(module, (torch.linspace(-3, 3, 48).reshape(8, 6),), module.exchanges)
-    assert len(verdict.output_outcomes()) == len(module.exchanges)
-    verdict.raise_unless_equivalent()
+    inputs = (torch.linspace(-3, 3, 48).reshape(8, 6),)
+    ends = walk(module, exported(module, inputs), inputs, module.exchanges)
+    assert len(ends.torch_first.graph.output) == len(module.exchanges)
+    ends.demand_same()
+    onnxact.check(ends.onnx_first, with_own_names(ends.torch_first)).raise_unless_equivalent()
 
 
 @pytest.mark.parametrize(
-    "network",
-    [networks.InPlaceFunctionals, networks.Clamps, networks.Flow, networks.Encoder],
-    ids=lambda network: network.__name__,
+    "network", [networks.InPlaceFunctionals, networks.Clamps, networks.Encoder], ids=lambda network: network.__name__
 )
 def test_every_way_of_writing_it(network: type[nn.Module]) -> None:
     square = check_square(make(network), example(), "relu", "prelu", alpha=0.3, per_channel=True)
     assert square.in_onnx.changed and square.in_torch.changed
-    demand_same(square.verdict)
+    square.raise_unless_equivalent()
+
+
+def test_a_site_that_nothing_can_reach_is_inconclusive_and_named() -> None:
+    """What enters it is prelu(x) + prelu(-x) = 0.7 |x|; PyTorch's exporter folds the 0 that sum() begins with otherwise
+    for Relu than for PRelu, so that the models are not the same up to names.
+    """
+    square = check_square(make(networks.Flow), example(), "relu", "prelu", alpha=0.3, per_channel=True)
+    assert set(square.verdict.output_outcomes().values()) == {"equivalent"}
+    assert square.verdict.outcome == "inconclusive"
+    assert [*square.verdict.reasons] == [
+        f"site {site!r}: no value below 0 entered 4 of 4 channels (0, 1, 2, 3)"
+        for site in ("Relu_5", "torch_first/PRelu")
+    ]
 
 
 def test_what_pytorch_cannot_reach_is_seen_in_the_square() -> None:
-    """A copy of ReLU that the code does not show: ONNX has one site more, and the models differ."""
+    """A maximum that is listed, and not swapped: ONNX has one site more, and the models differ."""
     square = check_square(make(Maximum), example(), "relu", "leaky_relu", alpha=0.2)
     assert (square.verdict.outcome, len(square.in_torch.sites), len(square.in_onnx.sites)) == ("different", 1, 2)
     assert "in PyTorch:" in square.summary()
@@ -56,7 +70,7 @@ def test_what_pytorch_cannot_reach_is_seen_in_the_square() -> None:
 
 class Maximum(networks.Net):
     def forward(self, x: torch.Tensor) -> Any:
-        return torch.maximum(self.last(torch.relu(self.conv(x))), torch.zeros(()))
+        return torch.maximum(torch.zeros(()), self.last(torch.relu(self.conv(x))))
 
 
 def test_the_module_stays_as_it_was() -> None:
@@ -89,17 +103,56 @@ def build(name: str) -> nn.Module:
     return built
 
 
-@pytest.mark.parametrize("start", range(len(ROWS) - 1) if EVERYTHING else [0])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model(name: str, start: int) -> None:
-    """Each activation of a model is swapped to another one of the table; `start` shifts which."""
+def test_every_model(name: str) -> None:
+    """Each activation of a model is swapped to each other one of the table; the first round is run as well."""
     module: Any = build(name)
-    exchanges = rotated(module, start + 5 * list(MODELS).index(name))
-    assert exchanges
-    (inputs,) = module.example_inputs()
-    if inputs.shape[-1] == 224:
-        inputs = torch.zeros(2, 3, 64, 64)
-    demand_same(check_squares(module, (inputs,), exchanges, seeds=(0,)))
+    inputs = tuple(torch.zeros(2, 3, 64, 64) if x.shape[-1] == 224 else x for x in module.example_inputs())
+    planned, model = rounds(module), exported(module, inputs)
+    pairs = {(exchange.source, exchange.to) for exchanges in planned for exchange in exchanges}
+    assert pairs == {(source, to) for _, source in sites_by_path(module) for to in ROWS if to != source}
+    for number, exchanges in enumerate(planned):
+        ends = walk(module, model, inputs, exchanges)
+        ends.demand_same()
+        if number == 0:
+            ends.demand_equivalent(seeds=(0,))
+
+
+def test_what_no_input_reaches_needs_none_where_the_models_are_the_same() -> None:
+    """In branches; where they are not the same, nothing is said to be equivalent."""
+    square = check_square(build("branching.branchy_net"), None, "relu", "softplus")
+    square.raise_unless_equivalent()
+    assert "the same model up to names" in square.verdict.notes[-1]
+    assert not difference(square.onnx_first, square.torch_first)
+    damaged = ModelProto()
+    damaged.CopyFrom(square.onnx_first)
+    (tensor,) = [item for item in damaged.graph.initializer if item.name == "trunk.0.bias"]
+    tensor.raw_data = tensor.raw_data[:-1] + bytes([tensor.raw_data[-1] ^ 1])
+    assert "trunk.0.bias" in difference(damaged, square.torch_first)
+
+
+DAMAGES: dict[str, tuple[str, str, str]] = {
+    "an operand": ("Sub(x, w)", "Sub(w, x)", "are other inputs"),
+    "an op": ("Add(x, w)", "Sub(x, w)", "Add"),
+    "an attribute": ("LeakyRelu <alpha = 0.1> (x)", "LeakyRelu <alpha = 0.2> (x)", "alpha of leaky_relu"),
+    "an activation": ("Relu(x)", "Softsign(x)", "relu and softsign"),
+    "another attribute": ("Concat <axis = 0> (x, w)", "Concat <axis = 1> (x, w)", "attribute axis"),
+    "nothing": ("Add(x, w)", "Add(x, w)", ""),
+    "a form": ("Softsign(x)", "Div(x, b)\n a = Abs(x)\n b = Add(one, a)", ""),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_differences_are_found(what: str) -> None:
+    left, right, words = DAMAGES[what]
+    found = difference(one_node(left), one_node(right))
+    assert words in found if words else not found
+
+
+def one_node(text: str) -> ModelProto:
+    head = '<ir_version: 8, opset_import: ["": 20]> m (float[2,2] x, float[2,2] w) => (float y) <float one = {1}> '
+    first, *others = text.splitlines()
+    return onnx.parser.parse_model(head + "{" + "\n".join([*others, f"y = {first}"]) + "}")
 
 
 def test_all_models_are_there() -> None:

@@ -245,7 +245,7 @@ def test_single_calls_are_selected() -> None:
 
 
 def test_public_names() -> None:
-    names = {"Computed", "Site", "Skip", "Square", "Swap", "check_square", "swap"}
+    names = {"Computed", "Gradient", "Site", "Skip", "Square", "Swap", "check_square", "gradients", "swap"}
     assert set(onnxact_torch.__all__) == names == set(dir(onnxact_torch))
     assert all(hasattr(onnxact_torch, name) for name in names)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):

@@ -32,13 +32,13 @@ class Gradient:
 def gradients(activation: str, parameters: Mapping[str, float] | None = None) -> tuple[Gradient, ...]:
     """Return the class of torch.nn first, then every form that holds for the parameters (the class's, if not given).
 
-    At -0.5, 0, 0.5, and where the slope of the activation jumps. A form's is that of autograd through its term, with
-    each op as PyTorch has it, in float64. Raises UsageError.
+    At -0.5, 0 and 0.5, and as far from where the slope of the activation jumps. A form's is that of autograd through
+    its term, with each op as PyTorch has it, in float64. Raises UsageError.
     """
     target = find_target(activation, parameters or {})
     row, numbers = ACTIVATIONS[target.activation], target.parameters
-    kinks = (float(np.asarray(fold(kink, numbers))) if isinstance(kink, Expr) else kink for kink in row.kinks)
-    points = sorted({*_SIDES, *kinks})
+    kinks = [float(np.asarray(fold(kink, numbers))) if isinstance(kink, Expr) else kink for kink in row.kinks]
+    points = sorted({place + side for place in (0.0, *kinks) for side in _SIDES})
     native = Gradient("", f"torch.nn.{row.torch}", _at(points, target.build(in_place=False).double()))
     forms = {name: form.expr for name, form in row.forms.items() if holds(form.when, numbers)}
     return (native, *(Gradient(name, text(e), _at(points, _computed(e, numbers))) for name, e in forms.items()))
