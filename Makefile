@@ -60,7 +60,9 @@ runtimes:
 	done
 	mkdir -p $(RUNTIMES)/web && cp tests/runtimes/web/package.json $(RUNTIMES)/web
 	npm install --prefix $(RUNTIMES)/web --no-audit --no-fund || echo 'not installed: onnxruntime-web'
-	command -v chromium || apt-get install --yes --no-install-recommends chromium || echo 'not installed: chromium'
+	command -v chromium && ls /usr/share/vulkan/icd.d/* \
+		|| apt-get install --yes --no-install-recommends chromium mesa-vulkan-drivers \
+		|| echo 'not installed: chromium and a Vulkan device'
 	$(RUNTIMES_BIN)/python -m tests.runtimes.measure
 	$(RUNTIMES_BIN)/python docs/runtimes.py
 	$(RUNTIMES_BIN)/python -m pytest tests/runtimes

@@ -31,7 +31,10 @@ LEVELS = {name: level for level, name in enumerate(LAYERS)} | {
     "": 10,
     "__main__": 10,
 }
-OPTIONAL = ("onnxruntime", "torch", "onnx_graphsurgeon", "onnx_ir", "onnxscript", "safetensors", "matplotlib")
+OPTIONAL = (
+    "onnxruntime", "torch", "onnx_graphsurgeon", "onnx_ir", "onnxscript", "safetensors", "matplotlib",
+    "tract", "cv2", "openvino", "onnx2torch", "jaxonnxruntime", "wonnx",
+)  # fmt: skip
 COMMANDS = ("inspect", "swap-relu", "swap", "decompose", "fuse", "check", "prove", "forms", "export", "targets", "plot")
 PUBLIC = {
     "Exported", "Inspection", "Result", "Verdict", "NotEquivalent", "Proof", "ProofInterrupted", "__version__",

@@ -13,6 +13,7 @@ import typer
 from onnxact.cli.evidence import Evidence, check_options, demand_used, parse_size
 from onnxact.cli.options import OUT, PROOF, Display, Force, Quiet, Selected, flag, parse_path, parse_whole
 from onnxact.cli.output import complain, console, delivering, emit_json
+from onnxact.errors import UsageError
 
 if TYPE_CHECKING:
     from onnxact.check import Verdict
@@ -121,6 +122,8 @@ def export(task: Task) -> None:
     """
     from onnxact.cli.reports import reporting
 
+    if task.evidence.backend is not None:
+        raise UsageError("--backend: an export is compared with PyTorch; run onnxact check on the file that it writes")
     checked = not (task.destination.no_check or task.destination.dry_run)
     if not checked:
         demand_used(task.evidence)

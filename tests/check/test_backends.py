@@ -189,7 +189,8 @@ def test_a_program_is_a_backend(program: str) -> None:
     before = model("HardSwish")
     verdict = onnxact.check(before, decomposed(before), backend=program)
     assert verdict.equivalent, verdict.summary()
-    assert verdict.providers == ("board 7",)
+    assert verdict.providers == ("board",)
+    assert verdict.runtime.startswith("board 7, onnxruntime ")
     refused = onnxact.check(before, before, backend=program)
     assert refused.reasons[0].endswith("it does not run: no HardSwish on this board (exit code 1)")
 
@@ -275,4 +276,10 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, progr
     assert invoke("check", "a.onnx", "b.onnx", "--backend", "./nothing").code == 3
     both = invoke("decompose", "a.onnx", "--allow-inexact", "-o", "d.onnx", "--backend", program)
     assert both.code == 0, both.err
-    assert "on board 7" in both.out
+    assert "2 runs on board, board 7, onnxruntime" in both.out
+
+
+def test_an_export_is_not_checked_on_a_backend(tmp_path: Path) -> None:
+    output = str(tmp_path / "x.onnx")
+    found = invoke("export", "torch.nn:ReLU", "--input", "1,4", "-o", output, "--backend", "onnx-reference")
+    assert (found.code, "run onnxact check on the file that it writes" in found.err) == (2, True), found.err

@@ -39,7 +39,8 @@ def program(name: str) -> Backend:
         raise ProviderError(f"backend {name} does not start: {error}") from error
     if done.returncode or not done.stdout.strip():
         raise ProviderError(f"backend {name}: --version gave {_ended(done)}; it should print a name and a version")
-    return Backend(done.stdout.strip().splitlines()[0], "", lambda model, _interface: _runner(path, model))
+    first, _, version = done.stdout.strip().splitlines()[0].partition(" ")
+    return Backend(first, version, lambda model, _interface: _runner(path, model))
 
 
 def _runner(path: str, model: Path) -> Run:

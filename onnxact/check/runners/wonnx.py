@@ -7,13 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper
 
-from onnxact.check.runners.backend import Array, Interface, Load, Refused, Run
+from onnxact.check.runners.backend import Array, Interface, Load, Refused, Run, said
 
 
 def start() -> Load:
-    """Values are flat lists on both sides, so that the shapes of outputs have to be declared in the model."""
+    """Values are flat lists on both sides, so that the shapes of outputs have to be declared in the model.
+
+    Raises Refused where there is no Vulkan device: every model would be refused.
+    """
     import wonnx
+
+    try:
+        wonnx.Session.from_bytes(_one_node())
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise Refused(f"it does not run a one-node model; is there a Vulkan device? {said(error)}") from error
 
     def load(path: Path, interface: Interface) -> Run:
         session = wonnx.Session.from_path(str(path))
@@ -26,6 +37,13 @@ def start() -> Load:
         return run
 
     return load
+
+
+def _one_node() -> bytes:
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    return bytes(model.SerializeToString())
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
