@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 import onnxact
 from onnxact.check.runners import BACKENDS, Backend, Interface, Refused, Run, find_backend
@@ -93,6 +94,22 @@ def test_a_site_that_is_wrong_where_no_input_goes_is_inconclusive() -> None:
     assert all(output.outcome == "equivalent" for output in verdict.outputs)
 
 
+def test_a_site_on_its_own_is_declared_in_full() -> None:
+    """wonnx takes no value without a shape."""
+    reference = find_backend("onnx-reference")
+
+    def load(path: Path, interface: Interface) -> Run:
+        graph = onnx.load(path).graph
+        declared = {value.name for value in (*graph.value_info, *graph.output)}
+        if not {name for node in graph.node for name in node.output} <= declared:
+            raise Refused("a value has no shape")
+        return reference.load(path, interface)
+
+    before = shape_inference.infer_shapes(model())
+    verdict = onnxact.check(before, decomposed(before), backend=Backend("strict", "1.0", load))
+    assert any("1 site cut out and run on strict 1.0" in note for note in verdict.notes), verdict.summary()
+
+
 def test_a_tolerance_of_the_caller_holds_for_sites_too() -> None:
     before = model()
     verdict = onnxact.check(before, decomposed(before), backend=backend(lambda y: y + np.float32(1e-3)), atol=2e-3)
@@ -148,8 +165,6 @@ def test_one_set_of_inputs_at_a_time_gives_the_same() -> None:
 
 
 def test_external_weights_are_handed_over(tmp_path: Path) -> None:
-    import onnx
-
     onnx.save(model(), tmp_path / "net.onnx", save_as_external_data=True, location="net.bin", size_threshold=0)
     opened = find_backend("onnx-reference").open(open_subject(tmp_path / "net.onnx"))
     assert not isinstance(opened, RunFailure)

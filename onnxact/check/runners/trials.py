@@ -13,12 +13,12 @@ lets in there is seen in its outputs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import helper
+from onnx import helper, shape_inference
 
 from onnxact.activation.catalog import ACTIVATIONS
 from onnxact.activation.forms import find_form
@@ -172,7 +172,7 @@ def _model(subject: Subject, jobs: Sequence[_Job], side: int) -> Subject:
         elem_type = ELEM_TYPES[job.x.dtype.name]
         graph.input.append(helper.make_tensor_value_info(f"x{number}", elem_type, job.x.shape))
         graph.output.append(helper.make_tensor_value_info(f"y{number}", elem_type, job.shape))
-    return found
+    return replace(found, model=shape_inference.infer_shapes(found.model))
 
 
 def _fed(jobs: Sequence[_Job]) -> Mapping[str, Array]:
