@@ -140,8 +140,7 @@ def _batches(pair: Pair, first: Result) -> tuple[Batch, ...]:
 
 def _primary(pair: Pair, batch: Batch, session: Session | RunFailure, first: Result | None) -> _Side:
     """`before` with optimisation off; `first` is what it gave on the first inputs, where that is known."""
-    known = first if batch.outputs is None else None
-    values = known or _result(session, batch.feeds[0], batch.outputs)
+    values = (first if batch.outputs is None else None) or _result(session, batch.feeds[0], batch.outputs)
     results = [_sized(values), *(_sized(_result(session, feed, batch.outputs)) for feed in batch.feeds[1:])]
     again = {at: _result(session, batch.feeds[at], batch.outputs) for at in repeated(batch.feeds)}
     unstable = [name for at, result in again.items() for name in _unstable(results[at], result, pair.provider)]
