@@ -21,7 +21,7 @@ from onnxact.check.accuracy import described, judge
 from onnxact.check.allowance import same_value
 from onnxact.check.compare import DEFAULT_RTOL
 from onnxact.check.placing import Instance, Placed
-from onnxact.check.points import every_value, ordinary_points, special_points
+from onnxact.check.points import constant_points, every_value, ordinary_points, special_points
 from onnxact.check.session import RunFailure, open_session, run_session
 from onnxact.check.site_evidence import Accuracy, SiteProbe
 from onnxact.check.site_part import Part, common_shape, cut_out, joined
@@ -34,6 +34,8 @@ Array = npt.NDArray[Any]
 _ELEMENTS_A_TRIAL = 1 << 15
 _ELEMENTS_A_SESSION = 1 << 21
 _LARGEST_CONSTANT = 1 << 16
+_MOST_NUMBERS = 16
+"""How many constants of the nodes of one site are tried as inputs."""
 ELEM_TYPES = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
@@ -208,14 +210,22 @@ def _trial(probe: SiteProbe, dtype: str, standards: Standards, parts: tuple[Part
     if int(np.prod(shape)) > _LARGEST_CONSTANT:
         return Alone(f"not run: its constants have {int(np.prod(shape))} elements")
     key = (before.key, after.key, dtype, probe.kinks, probe.channel_axis)
-    return _Trial(key, parts, _fed(probe.kinks, dtype, shape), standards, probe.channel_axis)
+    return _Trial(key, parts, _fed(probe.kinks, _numbers(parts), dtype, shape), standards, probe.channel_axis)
 
 
-def _fed(kinks: tuple[float, ...], dtype: str, shape: tuple[int, ...]) -> Array:
+def _numbers(parts: tuple[Part, Part]) -> tuple[float, ...]:
+    """The constants of both models, those first that are not in both."""
+    first, second = (set(part.numbers) for part in parts)
+    return tuple(sorted((*sorted(first ^ second), *sorted(first & second))[:_MOST_NUMBERS]))
+
+
+def _fed(kinks: tuple[float, ...], numbers: tuple[float, ...], dtype: str, shape: tuple[int, ...]) -> Array:
     """The points, each for every element of constants of this shape: [points, *shape]; the special ones come first."""
     width = int(np.prod(shape))
     tail = shape[1:] if shape[:1] == (1,) else shape
     special = special_points(kinks, dtype)
+    if numbers:
+        special = np.concatenate([special, constant_points(numbers, dtype)])
     if width == 1 and np.dtype(special.dtype).itemsize == 2:
         points = np.concatenate([special, every_value(dtype)])
     else:

@@ -5,12 +5,13 @@ Two sets of inputs, outputs of 40 MB, 256 MB: one batch. Outputs of 60 MB: one s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onnxact.check.compare import leaves
-from onnxact.check.inputs import Feed
+from onnxact.check.inputs import Feed, truths
 from onnxact.errors import UsageError
 
 # Held at a time: what `before` gave with optimisation off and on, and what it is compared with.
@@ -45,7 +46,12 @@ def demand_room(what: str, size: int, copies: int, budget: int) -> None:
 
 
 def plan_batches(feeds: Sequence[Feed], sizes: Mapping[str, int], budget: int) -> tuple[Batch, ...]:
-    """As few batches as hold. Raises UsageError where one output alone does not fit."""
+    """As few batches as hold. Raises UsageError where one output alone does not fit.
+
+    `sizes` are those of the first inputs; larger ones are taken to give as much more.
+    """
+    growth = _growth(feeds)
+    sizes = {name: math.ceil(size * growth) for name, size in sizes.items()}
     for name, size in sizes.items():
         demand_room(f"output {name}", size, COPIES, budget)
     each = max(sum(sizes.values()) * COPIES, 1)
@@ -54,6 +60,19 @@ def plan_batches(feeds: Sequence[Feed], sizes: Mapping[str, int], budget: int) -
         return tuple(Batch(tuple(feeds[at : at + together]), None, at == 0) for at in range(0, len(feeds), together))
     parts = [(feed, names) for feed in feeds for names in _groups(sizes, budget // COPIES)]
     return tuple(Batch((feed,), names, number == 0) for number, (feed, names) in enumerate(parts))
+
+
+def largest(feeds: Sequence[Feed]) -> Feed:
+    """The inputs with the most bytes."""
+    return max(feeds, key=_bytes)
+
+
+def _growth(feeds: Sequence[Feed]) -> float:
+    return _bytes(largest(feeds)) / max(_bytes(feeds[0]), 1) if _bytes(feeds[0]) else 1.0
+
+
+def _bytes(feed: Feed) -> int:
+    return sum(byte_count(value) for value in feed.values.values())
 
 
 def _groups(sizes: Mapping[str, int], room: int) -> list[tuple[str, ...]]:
@@ -67,3 +86,9 @@ def _groups(sizes: Mapping[str, int], room: int) -> list[tuple[str, ...]]:
         groups[-1].append(name)
         left -= size
     return [tuple(group) for group in groups]
+
+
+def repeated(feeds: Sequence[Feed]) -> tuple[int, ...]:
+    """The sets of inputs to run twice: the first of each combination of truth values, one of which may use chance."""
+    seen = [truths(feed.values) for feed in feeds]
+    return tuple(at for at, found in enumerate(seen) if found not in seen[:at])

@@ -20,13 +20,15 @@ from onnxact.check.verdict import OutputEvidence, Verdict, conclude
 class Evidence:
     """Everything that was found: by provider, by site, and what a reader has to know besides.
 
-    `other_constants`: those that are not the same in two models that are the same but for them and the sites.
+    `doubts`: why some differences between the models show nothing. `other_constants`: those that are not the same in
+    two models that are the same but for them and the sites.
     """
 
     parts: Mapping[str, PairEvidence]
     sites: tuple[SiteEvidence, ...]
     notes: tuple[str, ...] = ()
     other_constants: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def outputs(self) -> tuple[OutputEvidence, ...]:
@@ -43,6 +45,7 @@ def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, opt
         *_gaps(before, evidence.parts),
         *_site_findings(evidence),
         *_hidden_constants(evidence),
+        *(Finding("inconclusive", doubt) for doubt in evidence.doubts),
     ]
     outcomes = [item.outcome for item in evidence.outputs] + [finding.outcome for finding in findings]
     return Verdict(

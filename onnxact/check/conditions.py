@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from onnxact.check.graph import all_graphs, constants, producers
 from onnxact.check.ranges import COMPARISONS
@@ -23,35 +23,44 @@ _DECIDES = {"If": 0, "Loop": 1}
 
 @dataclass(frozen=True)
 class Thresholds:
-    """`shifts`: what to add to floating inputs of about 1. `sizes`: what to make open dimensions."""
+    """`numbers`: what values are compared with. `sizes`: what to make open dimensions."""
 
-    shifts: tuple[float, ...]
+    numbers: tuple[float, ...]
     sizes: tuple[int, ...]
 
+    @property
+    def shifts(self) -> tuple[float, ...]:
+        """What to add to floating inputs of about 1."""
+        return tuple(shift for number in self.numbers for shift in _both_sides(number))
 
-def thresholds(model: ModelProto) -> Thresholds:
-    """What the conditions of the main graph and its bodies compare with."""
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """What to multiply floating inputs of about 1 with, so that they pass numbers above 1 in size."""
+        large = [10 * abs(number) for number in self.numbers if abs(number) > 1]
+        return tuple(scale for number in dict.fromkeys(large) for scale in (number, -number))
+
+
+def thresholds(model: ModelProto, conditions: Sequence[str] | None = None) -> Thresholds:
+    """What the conditions of these names compare with; None for all of the main graph and its bodies."""
     graphs = list(all_graphs(model.graph))
-    made = producers([node for graph in graphs for node in graph.node])
+    nodes = [node for graph in graphs for node in graph.node] + [n for item in model.functions for n in item.node]
     tensors = {name: tensor for graph in graphs for name, tensor in constants(graph).items()}
-    starts = [
-        node.input[_DECIDES[node.op_type]]
-        for graph in graphs
-        for node in graph.node
-        if node.op_type in _DECIDES and len(node.input) > _DECIDES[node.op_type]
-    ]
+    tensors.update(constants(GraphProto(node=[node for node in nodes if node.op_type == "Constant"])))
     numbers: dict[float, None] = {}
     sizes: dict[int, None] = {}
-    for comparison, measured in _comparisons(starts, made):
+    starts = _deciding(nodes) if conditions is None else conditions
+    for comparison, measured in _comparisons(starts, producers(nodes)):
         for number in _numbers(comparison, tensors):
             if measured:
                 sizes.update(dict.fromkeys((int(number) + 1, int(number), int(number) - 1)))
             else:
                 numbers[number] = None
-    return Thresholds(
-        tuple(shift for number in list(numbers)[:_MOST] for shift in _both_sides(number)),
-        tuple(size for size in sizes if 0 < size <= _LARGEST_SIZE)[: 3 * _MOST],
-    )
+    return Thresholds(tuple(numbers)[:_MOST], tuple(size for size in sizes if 0 < size <= _LARGEST_SIZE)[: 3 * _MOST])
+
+
+def _deciding(nodes: Sequence[NodeProto]) -> list[str]:
+    places = ((node, _DECIDES[node.op_type]) for node in nodes if node.op_type in _DECIDES)
+    return [node.input[at] for node, at in places if len(node.input) > at]
 
 
 def _comparisons(starts: Sequence[str], made: Mapping[str, NodeProto]) -> Iterator[tuple[NodeProto, bool]]:

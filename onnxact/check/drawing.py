@@ -78,6 +78,18 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int]) -> Array:
     return np.where(rng.random(shape) < _RARELY, 0.0, values)
 
 
+def signed_integers(rng: np.random.Generator, shape: Sequence[int], dtype: Any, largest: int) -> Array:
+    """Half from -2..2, half of log-uniform magnitude up to `largest` and random sign, one in 64 as large; no sign for
+    an unsigned dtype. The least number of a signed one is left out: its quotient by -1 stops the process.
+    """
+    signed = np.iinfo(dtype).min < 0
+    magnitude = np.exp2(rng.uniform(0, math.log2(largest), shape)).astype(dtype)
+    magnitude = np.where(rng.random(shape) < _RARELY, np.array(largest, dtype), np.minimum(magnitude, largest))
+    values = np.where(rng.random(shape) < 0.5, rng.integers(0, 2, shape, dtype, endpoint=True), magnitude)
+    negative = rng.random(shape) < (0.5 if signed else 0.0)
+    return np.asarray(np.where(negative, np.negative(values), values).astype(dtype))
+
+
 def ranged_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any, low: float, high: float) -> Array:
     """Values within [low, high]: half uniform, half of log-uniform magnitude; both ends and zero among them."""
     largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
@@ -108,6 +120,20 @@ def moved(values: Array, scale: float, shift: float, limits: tuple[float, float]
         if limits is None:
             return np.asarray(result.astype(values.dtype))
     return rounded_within(result, values.dtype, *limits)
+
+
+def near(values: Array, number: float, turn: int, limits: tuple[float, float] | None = None) -> Array:
+    """`values` with every second element at `number` as the dtype holds it, or one of its neighbours; `turn` 0 to 2
+    tells which comes first.
+    """
+    with np.errstate(over="ignore"):
+        at = np.array(number).astype(values.dtype)
+    ends = np.array([-np.inf, np.inf]).astype(values.dtype)
+    around = np.array([at, np.nextafter(at, ends[0]), np.nextafter(at, ends[1])], values.dtype)
+    found = values.copy().reshape(-1)
+    found[::2] = np.resize(np.roll(around, -turn), found[::2].shape)
+    found = found.reshape(values.shape)
+    return found if limits is None else rounded_within(found.astype(np.float64), values.dtype, *limits)
 
 
 def _pair(name: str, pair: Any) -> tuple[float, float]:

@@ -10,10 +10,12 @@ from typing import Any
 from onnxact.arguments import number, whole
 from onnxact.check.case import Case
 from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
+from onnxact.check.conditions import thresholds
 from onnxact.check.distance import UNIT_ROUNDOFF
 from onnxact.check.divergence import find_divergence
 from onnxact.check.drawing import ValRange
-from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, further_feeds, make_recipe, save_feeds
+from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
+from onnxact.check.further import further_feeds
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.interface import interface_differences, interface_notes
 from onnxact.check.loading import UnloadableError
@@ -171,7 +173,7 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
             notes.append(f"left out: {found}")
         else:
             parts[name] = found
-    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.other_constants)
+    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.other_constants, judged.doubts)
     verdict = verdict_of(job.before.model, evidence, job.tolerance, job.options)
     return _diagnosed(job, verdict, feeds) if job.diagnose else verdict
 
@@ -223,6 +225,7 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
             job.tolerance,
             job.memory_budget,
             job.progress,
+            lambda model, conditions: further_feeds(job.recipe, feeding.guess, thresholds(model, conditions)),
         )
     )
 

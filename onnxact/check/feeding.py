@@ -1,4 +1,4 @@
-"""(model, seeds, what the caller gave) -> the sets of inputs to run on, and a stock of further ones."""
+"""(model, seeds, what the caller gave) -> the sets of inputs to run on."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from typing import Any
 from onnx import GraphProto, ModelProto
 
 from onnxact.arguments import mapping
-from onnxact.check.conditions import thresholds
-from onnxact.check.drawing import FREE, Limits, ValRange, as_limits, moved
+from onnxact.check.drawing import FREE, Limits, ValRange, as_limits
 from onnxact.check.given import demand_known, demand_shapes, fitted, remarks
 from onnxact.check.graph import required_inputs
-from onnxact.check.inputs import Feed, Source, array_shapes, is_float, made_feed
+from onnxact.check.inputs import Feed, Source, array_shapes, made_feed, truths
 from onnxact.check.readers import Readers
 from onnxact.check.session import RunFailure, Session, run_session
-from onnxact.check.sizes import DEFAULT, Guess, Shape, contradictions, guesses, is_open
+from onnxact.check.sizes import (
+    DEFAULT,
+    Guess,
+    Shape,
+    contradictions,
+    find_sizes,
+    first_choices,
+    guesses,
+    is_open,
+    other_choices,
+)
 from onnxact.check.stored_inputs import demand_place_for_inputs, save_inputs
 from onnxact.errors import UsageError
 
 Given = Mapping[str, Any] | Sequence[Mapping[str, Any] | Feed]
 """One set of inputs by name, or several."""
 
-# (scale, shift) of the floating inputs, for sites that the plain inputs do not reach: the other sign, other
-# magnitudes, inputs of one sign.
-_VARIATIONS = ((-1.0, 0.0), (10.0, 0.0), (0.1, 0.0), (1.0, 3.0), (1.0, -3.0), (100.0, 0.0), (0.01, 0.0), (1000.0, 0.0))
-_FURTHER_SEEDS = 6
+_TRUTHS = 8
+"""Seeds among which other combinations of truth values are looked for: eight in a row have all those of three."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,11 @@ class Recipe:
     def complete(self) -> bool:
         """Whether the caller gave every input of every set, so that there is nothing to vary."""
         return not self.missing
+
+    @property
+    def shared(self) -> bool:
+        """Whether the caller's sets of inputs, and not the seeds, tell how many there are."""
+        return len(self.given) > 1 or self.complete
 
     @property
     def shapes_known(self) -> dict[str, Shape]:
@@ -108,36 +120,52 @@ def save_feeds(recipe: Recipe, feeds: Sequence[Feed]) -> None:
 def find_feeds(recipe: Recipe, session: Session | RunFailure) -> Feeding:
     """The inputs of every seed, with the first guess of open dimensions on which `session` runs for all of them.
 
-    Where none runs, those of the first guess. Raises what make_inputs raises.
+    The first seed has one assignment of sizes, the others another one where the model takes two. Where nothing runs,
+    those of the first guess. Raises what make_inputs raises.
     """
-    options = guesses(recipe.model.graph, recipe.shapes_known)
     known = tuple(_remarks(recipe))
-    if len(options) == 1:
+    options = guesses(recipe.model.graph, recipe.shapes_known)
+    is_open = len(options) > 1
+    if not is_open and not source_of(recipe, DEFAULT).has_large_integers:
         return Feeding(_feeds(recipe, DEFAULT), DEFAULT, known)
-    for guess in options if isinstance(session, Session) else ():
-        feeds = _feeds(recipe, guess)
-        if _runs(session, feeds):
-            return Feeding(feeds, guess, (*known, _assumed(recipe, feeds[0], guess)))
+    for guess in _tried(recipe, options):
+        found = _assigned(recipe, guess, session) if isinstance(session, Session) else None
+        if found is not None:
+            said = (_assumed(recipe, found, guess),) if is_open else ()
+            return Feeding(found, guess, (*known, *said))
     tried = f"tried {len(options)} guesses of open dimensions, none runs; give --input-shapes"
-    return Feeding(_feeds(recipe, DEFAULT), DEFAULT, (*known, tried))
+    return Feeding(_feeds(recipe, DEFAULT), DEFAULT, (*known, *((tried,) if is_open else ())))
 
 
-def further_feeds(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
-    """More seeds; the first seeds scaled, shifted, and moved to each side of what conditions compare with; other sizes.
+def _tried(recipe: Recipe, options: Sequence[Guess]) -> Iterator[Guess]:
+    """Guesses in the order in which they are tried, none twice that comes to the same shapes."""
+    for option in options:
+        seen: set[tuple[object, ...]] = set()
+        for guess in first_choices(option) if len(options) > 1 else (option,):
+            shapes = tuple(_shapes(recipe, guess).items())
+            if shapes not in seen:
+                seen.add(shapes)
+                yield guess
+                if source_of(recipe, guess).has_large_integers:
+                    yield replace(guess, small=True)
 
-    Nothing where the caller gave every input.
-    """
-    if recipe.complete:
-        return
-    last = max(recipe.seeds)
-    for seed in range(last + 1, last + 1 + _FURTHER_SEEDS):
-        yield _feed(recipe, seed, guess)
-    compared = thresholds(recipe.model)
-    for scale, shift in (*_VARIATIONS, *((1.0, shift) for shift in compared.shifts)):
-        for seed in recipe.seeds:
-            yield _varied(recipe, _feed(recipe, seed, guess), scale, shift)
-    for size in compared.sizes:
-        yield _resized(recipe, replace(guess, first=size, other=size))
+
+def _shapes(recipe: Recipe, guess: Guess) -> Mapping[str, Shape]:
+    return find_sizes(required_inputs(recipe.model.graph), recipe.shapes_known, guess).shapes
+
+
+def _assigned(recipe: Recipe, guess: Guess, session: Session) -> tuple[Feed, ...] | None:
+    """The sets of inputs for a guess, all but the first with other sizes where the model takes them; None: none run."""
+    feeds = _feeds(recipe, guess)
+    if not _runs(session, feeds[:1]):
+        return None
+    first = _shapes(recipe, guess)
+    for other in other_choices(guess):
+        if len(feeds) > 1 and not recipe.shared and _shapes(recipe, other) != first:
+            others = _feeds(recipe, other)[1:]
+            if _runs(session, others):
+                return (feeds[0], *others)
+    return feeds if _runs(session, feeds[1:]) else None
 
 
 def _sets(graph: GraphProto, inputs: Given | None) -> tuple[Feed, ...]:
@@ -175,12 +203,15 @@ def _label(number: int, count: int) -> str:
     return "given inputs" if count == 1 else f"given inputs {number + 1}"
 
 
-def _assumed(recipe: Recipe, feed: Feed, guess: Guess) -> str:
-    """The shapes that hold a guess, in words."""
-    values = (value for value in required_inputs(recipe.model.graph) if is_open(value, recipe.shapes_known))
-    arrays = ((value.name, feed.values[value.name]) for value in values)
-    shapes = [f"{name} {list(array.shape)}" for name, array in arrays if hasattr(array, "shape")]
-    return f"shapes assumed for open dimensions: {', '.join(shapes) or guess}"
+def _assumed(recipe: Recipe, feeds: Sequence[Feed], guess: Guess) -> str:
+    """The shapes that hold a guess, in words; of the first set of inputs, and of the others where those differ."""
+    values = [value for value in required_inputs(recipe.model.graph) if is_open(value, recipe.shapes_known)]
+    texts = []
+    for feed in feeds:
+        arrays = ((value.name, feed.values[value.name]) for value in values)
+        texts.append(", ".join(f"{name} {list(array.shape)}" for name, array in arrays if hasattr(array, "shape")))
+    several = ", then ".join(dict.fromkeys(text for text in texts if text))
+    return f"shapes assumed for open dimensions: {several or guess}"
 
 
 def _runs(session: Session | RunFailure, feeds: tuple[Feed, ...]) -> bool:
@@ -191,34 +222,33 @@ def _runs(session: Session | RunFailure, feeds: tuple[Feed, ...]) -> bool:
 
 def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
     """One set a seed; where the caller gave several sets or all inputs, one a set."""
-    if len(recipe.given) > 1 or recipe.complete:
-        source = _source(recipe, guess)
+    if recipe.shared:
+        source = source_of(recipe, guess)
         return tuple(
             replace(made_feed(source, recipe.seeds[0], feed.values), label=feed.label) for feed in recipe.given
         )
-    return tuple(_feed(recipe, seed, guess) for seed in recipe.seeds)
+    feeds = [feed_of(recipe, seed, guess) for seed in recipe.seeds]
+    return (*feeds, *_other_truths(recipe, guess, feeds))
 
 
-def _feed(recipe: Recipe, seed: int, guess: Guess) -> Feed:
-    return made_feed(_source(recipe, guess), seed, recipe.given[0].values)
+def _other_truths(recipe: Recipe, guess: Guess, feeds: Sequence[Feed]) -> Iterator[Feed]:
+    """Further seeds with combinations of single truth values that are not among `feeds`: all of a few, else some."""
+    seen = {truths(feed.values) for feed in feeds}
+    if seen == {()}:
+        return
+    last = max(recipe.seeds)
+    for seed in range(last + 1, last + 1 + _TRUTHS):
+        feed = feed_of(recipe, seed, guess)
+        if truths(feed.values) not in seen:
+            seen.add(truths(feed.values))
+            yield feed
 
 
-def _source(recipe: Recipe, guess: Guess) -> Source:
+def feed_of(recipe: Recipe, seed: int, guess: Guess) -> Feed:
+    """The set of inputs of one seed."""
+    return made_feed(source_of(recipe, guess), seed, recipe.given[0].values)
+
+
+def source_of(recipe: Recipe, guess: Guess) -> Source:
+    """What a set of inputs is made from, but for the seed."""
     return Source(recipe.readers, recipe.shapes, recipe.limits, guess)
-
-
-def _resized(recipe: Recipe, guess: Guess) -> Feed:
-    return replace(
-        _feed(recipe, recipe.seeds[0], guess), label=f"seed {recipe.seeds[0]}, open dimensions {guess.other}"
-    )
-
-
-def _varied(recipe: Recipe, feed: Feed, scale: float, shift: float) -> Feed:
-    """Given values are the caller's and stay, and so does what steers a node; limits hold."""
-    fixed = feed.steering.union(recipe.given[0].values)
-    values = {
-        name: moved(value, scale, shift, recipe.limits.of(name)) if is_float(value) and name not in fixed else value
-        for name, value in feed.values.items()
-    }
-    label = f"{feed.label} times {scale:g}" if shift == 0 else f"{feed.label} plus {shift:g}"
-    return Feed(label, values, feed.steering)

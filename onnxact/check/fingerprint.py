@@ -14,7 +14,7 @@ from pathlib import Path
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from onnxact.check.graph import constants, subgraphs
-from onnxact.check.region import producer_indices, reads
+from onnxact.check.region import producer_indices, reads, topological
 
 Digests = Mapping[str, bytes]
 _ONNX = {"", "ai.onnx"}
@@ -34,19 +34,7 @@ class Indexed:
     @cached_property
     def order(self) -> tuple[int, ...]:
         """The positions of the nodes, each after those that it reads from; else as they stand."""
-        placed: dict[int, None] = {}
-        entered: set[int] = set()
-        for index in range(len(self.nodes)):
-            pending = [(index, False)]
-            while pending:
-                current, ready = pending.pop()
-                if ready:
-                    placed.setdefault(current)
-                elif current not in entered:
-                    entered.add(current)
-                    pending.append((current, True))
-                    pending.extend((maker, False) for maker in self._makers(current) if maker not in entered)
-        return tuple(placed)
+        return topological(self.nodes, self.made_by)
 
     @cached_property
     def readers(self) -> dict[str, list[tuple[int, int]]]:
@@ -70,13 +58,13 @@ class Indexed:
 
     def digests(self, *, weights: bool) -> Digests:
         """Value name -> digest. With `weights`, of everything; without, constants count by type and shape alone."""
-        found = {value.name: _digest(b"input", value.name.encode()) for value in self.graph.input}
+        found = {value.name: digest(b"input", value.name.encode()) for value in self.graph.input}
         found = {**self.constant_digests(weights=weights), **found}
         for index in self.order:
             node = self.nodes[index]
             if any(name not in found for name in node.output if name):
                 whole = _node_digest(node, found)
-                found.update((name, _digest(whole, bytes([at]))) for at, name in enumerate(node.output) if name)
+                found.update((name, digest(whole, bytes([at]))) for at, name in enumerate(node.output) if name)
         return found
 
     def layers(self, *, weights: bool) -> Digests:
@@ -90,18 +78,15 @@ class Indexed:
         for node in self.nodes:
             if not large.isdisjoint(node.input):
                 whole = _node_digest(node, {name: constant.get(name, b"") for name in node.input})
-                found.update((name, _digest(whole, bytes([at]))) for at, name in enumerate(node.output) if name)
+                found.update((name, digest(whole, bytes([at]))) for at, name in enumerate(node.output) if name)
         return found
 
     def constant_digests(self, *, weights: bool) -> dict[str, bytes]:
         """Constant -> digest of its content, or of its type and shape alone."""
-        found = {name: _tensor_digest(item, self.folder, weights=weights) for name, item in self.constants.items()}
+        found = {name: tensor_digest(item, self.folder, weights=weights) for name, item in self.constants.items()}
         for name, sparse in self.stored.items():
-            found[name] = _digest(b"sparse", sparse.SerializeToString(deterministic=True) if weights else b"")
+            found[name] = digest(b"sparse", sparse.SerializeToString(deterministic=True) if weights else b"")
         return found
-
-    def _makers(self, index: int) -> Iterator[int]:
-        return (self.made_by[name] for name in reads(self.nodes[index]) if name in self.made_by)
 
 
 def op_of(node: NodeProto) -> str:
@@ -127,12 +112,13 @@ def _node_digest(node: NodeProto, known: Digests) -> bytes:
     parts += [known.get(name, b"missing " + name.encode()) if name else b"" for name in node.input]
     if any(True for _ in subgraphs(node)):
         parts += [known.get(name, b"") for name in reads(node)]
-    return _digest(*parts)
+    return digest(*parts)
 
 
-def _tensor_digest(tensor: TensorProto, folder: Path | None, *, weights: bool) -> bytes:
+def tensor_digest(tensor: TensorProto, folder: Path | None, *, weights: bool) -> bytes:
+    """Of the type and shape of a constant, with `weights` of its content too, whatever its name."""
     shape = [b"tensor", str(tensor.data_type).encode(), str(list(tensor.dims)).encode()]
-    return _digest(*shape, *(_content(tensor, folder) if weights else ()))
+    return digest(*shape, *(_content(tensor, folder) if weights else ()))
 
 
 def _content(tensor: TensorProto, folder: Path | None) -> Iterator[bytes]:
@@ -148,7 +134,8 @@ def _content(tensor: TensorProto, folder: Path | None) -> Iterator[bytes]:
         yield numpy_helper.to_array(tensor).tobytes()
 
 
-def _digest(*parts: bytes) -> bytes:
+def digest(*parts: bytes) -> bytes:
+    """One digest of several byte strings, each with its length."""
     hashed = hashlib.blake2b(digest_size=16)
     for part in parts:
         hashed.update(len(part).to_bytes(8, "little"))

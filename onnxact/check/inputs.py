@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, TensorProto, TypeProto, helper
+from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnxact.check.drawing import FREE, Limits, ranged_values, signed_values
 from onnxact.check.given import demand_known, demand_shapes, fitted
 from onnxact.check.graph import elem_type_text, overridable_inputs, required_inputs, type_text
-from onnxact.check.ranges import Range, range_of, with_default
-from onnxact.check.readers import Readers, Use
+from onnxact.check.integers import InputRecipe, integers, whole_limits
+from onnxact.check.magnitudes import decides_amounts
+from onnxact.check.ranges import range_of
+from onnxact.check.readers import Readers
 from onnxact.check.sizes import DEFAULT, Guess, Shape, find_sizes
 from onnxact.check.steering import is_positive, steering_value
 from onnxact.errors import UsageError
@@ -26,9 +29,11 @@ _WORDS = ("", "a", "B", "onnx", "Überprüfung", "0.5", "two words")
 _GIVE = "give one with --load-inputs (inputs= in Python)"
 _SMALLEST = 2.0**-10
 """The least that a variance or a scale gets."""
+_OVERRIDABLE_FROM = 4
 _FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-_SMALL_INTEGERS = {TensorProto.UINT8, TensorProto.INT8}
-_INTEGERS = _SMALL_INTEGERS | {
+_INTEGERS = {
+    TensorProto.UINT8,
+    TensorProto.INT8,
     TensorProto.INT16,
     TensorProto.UINT16,
     TensorProto.INT32,
@@ -59,31 +64,35 @@ class Feed:
 
 @dataclass(frozen=True)
 class Source:
-    """A model, and what its made-up inputs depend on beside the seed."""
+    """A model, and what its made-up inputs depend on beside the seed; `choices` are integers that they may well be."""
 
     readers: Readers
     shapes: Mapping[str, Shape]
     limits: Limits = FREE
     guess: Guess = DEFAULT
+    choices: tuple[int, ...] = ()
 
     @property
     def model(self) -> ModelProto:
         """The model that is fed."""
         return self.readers.model
 
+    @cached_property
+    def has_large_integers(self) -> bool:
+        """Whether there are integer inputs whose values nothing limits, which a model may not take after all."""
+        values = (value for value in required_inputs(self.model.graph) if _elem_type(value.type) in _INTEGERS)
+        return any(
+            not range_of(self.readers.uses(value.name)).limited
+            for value in values
+            if value.name not in self.amounts and self.limits.of(value.name) is None
+        )
 
-@dataclass(frozen=True)
-class _Recipe:
-    """What the value of one input depends on; `number` counts the inputs, `named`: it is by name that it has limits."""
-
-    name: str
-    number: int
-    shape: Shape
-    uses: tuple[Use, ...]
-    limits: tuple[float, float] | None
-    named: bool
-    seed: int
-    rng: np.random.Generator
+    @cached_property
+    def amounts(self) -> frozenset[str]:
+        """The integer inputs that stay small: how large they are decides how much is computed, or the guess says so."""
+        values = (value for value in required_inputs(self.model.graph) if _elem_type(value.type) in _INTEGERS)
+        names = (value.name for value in values)
+        return frozenset(name for name in names if self.guess.small or decides_amounts(self.readers, name))
 
 
 def make_inputs(
@@ -97,11 +106,13 @@ def make_inputs(
     """A value for every graph input without an initializer; the same arguments give the same values.
 
     Floating inputs: half from N(0, 1), half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
-    Integer inputs: within what reads them (see ranges), else 0..2, 8-bit ones anything. What steers a node, such as
+    Integer inputs: within what reads them (see ranges); 0..2 where their size decides how much is computed (see
+    magnitudes); else signed, half within -2..2, half of log-uniform magnitude, up to 100 for even seeds, up to the
+    largest of the type for odd ones; 8-bit ones anything. What steers a node, such as
     the shape of a Reshape: something that it takes (see steering). One-element bools are True for seed 0 and False for
     seed 1; further pairs of seeds go through their combinations, and so do optionals that the model asks whether they
-    are filled. `given` values are taken as they are. Dimensions of one symbol are equal; what the model leaves open is
-    `guess`. Sequences get two elements.
+    are filled. Odd seeds override truth values that are stored, with the other one. `given` values are taken as they
+    are. Dimensions of one symbol are equal; what the model leaves open is `guess`. Sequences get two elements.
 
     Raises UsageError for names, shapes or types that do not fit the model, NoInputError for a type that NumPy or ONNX
     Runtime's Python interface lacks.
@@ -120,20 +131,40 @@ def made_feed(source: Source, seed: int, given: Mapping[str, Any]) -> Feed:
     sizes = find_sizes(required, {**source.shapes, **array_shapes(given)}, source.guess)
     rng = np.random.default_rng(seed)
     made = {name: given[name] for name in overridable_inputs(graph) if name in given}
+    if seed % 2:
+        made.update({name: np.asarray(~value) for name, value in _switches(source.model).items() if name not in given})
     steering = set()
     for number, value in enumerate(required):
         if value.name in given:
             made[value.name] = given[value.name]
             continue
-        name, limits = value.name, source.limits
+        name, limits = value.name, source.limits.of(value.name)
         uses = source.readers.uses(name, sizes)
-        named = name in limits.names
-        recipe = _Recipe(name, number, sizes.shapes[name], uses, limits.of(name), named, seed, rng)
+        named, decides = name in source.limits.names, name in source.amounts
+        shape, choices = sizes.shapes[name], source.choices
+        recipe = InputRecipe(name, number, shape, uses, limits, named, decides, choices, seed, rng)
         steered = _steered(value.type, recipe)
         made[value.name] = _of_type(value.type, recipe) if steered is None else steered
         if steered is not None:
             steering.add(value.name)
     return Feed(f"seed {seed}", made, frozenset(steering))
+
+
+def truths(values: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    """The single truth values among inputs, and which optionals are there: what may decide a branch."""
+    single = {name: bool(value) for name, value in values.items() if _is_truth(value)}
+    return tuple(sorted({**single, **{name: False for name, value in values.items() if value is None}}.items()))
+
+
+def _switches(model: ModelProto) -> dict[str, Array]:
+    """The truth values that a caller may override, as they are stored; below IR version 4 every weight is an input."""
+    names = set(overridable_inputs(model.graph)) if model.ir_version >= _OVERRIDABLE_FROM else set()
+    stored = (item for item in model.graph.initializer if item.data_type == TensorProto.BOOL and item.name in names)
+    return {item.name: numpy_helper.to_array(item) for item in stored if item.data_location != TensorProto.EXTERNAL}
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == bool and value.size == 1
 
 
 def array_shapes(given: Mapping[str, Any]) -> dict[str, Shape]:
@@ -146,7 +177,14 @@ def is_float(value: object) -> bool:
     return isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype.name == "bfloat16")
 
 
-def _steered(kind: TypeProto, recipe: _Recipe) -> Array | None:
+def _elem_type(kind: TypeProto) -> int:
+    """The element type of a tensor, or of those in a sequence or an optional."""
+    while kind.WhichOneof("value") in {"sequence_type", "optional_type"}:
+        kind = kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
+    return kind.tensor_type.elem_type
+
+
+def _steered(kind: TypeProto, recipe: InputRecipe) -> Array | None:
     """The value of an input that steers a node; None for any other, and where a caller set its limits."""
     elem_type = kind.tensor_type.elem_type
     if recipe.limits is not None or elem_type not in _FLOATS | _INTEGERS | {TensorProto.BOOL}:
@@ -157,7 +195,7 @@ def _steered(kind: TypeProto, recipe: _Recipe) -> Array | None:
     return np.array(found).astype(helper.tensor_dtype_to_np_dtype(elem_type)).reshape(recipe.shape)
 
 
-def _of_type(kind: TypeProto, recipe: _Recipe) -> Any:
+def _of_type(kind: TypeProto, recipe: InputRecipe) -> Any:
     if kind.HasField("tensor_type"):
         return _tensor(kind.tensor_type.elem_type, recipe)
     if kind.HasField("sequence_type") and kind.sequence_type.elem_type.HasField("tensor_type"):
@@ -168,11 +206,11 @@ def _of_type(kind: TypeProto, recipe: _Recipe) -> Any:
     raise NoInputError(f"input {recipe.name} is of type {type_text(kind)}, for which no value can be made up; {_GIVE}")
 
 
-def _tensor(elem_type: int, recipe: _Recipe) -> Array:
+def _tensor(elem_type: int, recipe: InputRecipe) -> Array:
     if elem_type in _FLOATS:
         return _floats(np.dtype(helper.tensor_dtype_to_np_dtype(elem_type)), recipe)
     if elem_type in _INTEGERS:
-        return _integers(elem_type, recipe)
+        return integers(elem_type, recipe)
     if elem_type == TensorProto.BOOL:
         return _bools(recipe)
     text = elem_type_text(elem_type)
@@ -185,7 +223,7 @@ def _tensor(elem_type: int, recipe: _Recipe) -> Array:
     raise NoInputError(f"input {recipe.name} is of type {text}, which cannot be fed from NumPy; {_GIVE}")
 
 
-def _floats(dtype: Any, recipe: _Recipe) -> Array:
+def _floats(dtype: Any, recipe: InputRecipe) -> Array:
     if recipe.limits is not None:
         return ranged_values(recipe.rng, recipe.shape, dtype, *recipe.limits)
     values = signed_values(recipe.rng, recipe.shape)
@@ -194,42 +232,16 @@ def _floats(dtype: Any, recipe: _Recipe) -> Array:
     return np.asarray(values.astype(dtype))
 
 
-def _integers(elem_type: int, recipe: _Recipe) -> Array:
-    """For even seeds, one half (all, for a single element) are values that the model compares the input with."""
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(elem_type))
-    ends = np.iinfo(dtype)
-    found = _whole_limits(recipe) if recipe.limits is not None else _allowed(elem_type, recipe)
-    low, high = max(found.low, ends.min), min(found.high, ends.max)
-    choices = [choice for choice in found.choices if low <= choice <= ends.max]
-    values = np.asarray(recipe.rng.integers(low, max(low, high), recipe.shape, dtype, endpoint=True))
-    if not choices or recipe.seed % 2:
-        return values
-    chosen = recipe.rng.random(recipe.shape) < (1.0 if values.size == 1 else 0.5)
-    return np.where(chosen, recipe.rng.choice(np.array(choices, dtype), recipe.shape), values)
-
-
-def _allowed(elem_type: int, recipe: _Recipe) -> Range:
-    ends = np.iinfo(helper.tensor_dtype_to_np_dtype(elem_type))
-    default = Range(int(ends.min), int(ends.max)) if elem_type in _SMALL_INTEGERS else Range(0, 2)
-    return with_default(range_of(recipe.uses), default)
-
-
-def _whole_limits(recipe: _Recipe) -> Range:
-    low, high = recipe.limits or (0.0, 0.0)
-    if math.ceil(low) > math.floor(high):
-        raise UsageError(f"value range of {recipe.name}: no whole number lies in [{low:g}, {high:g}]")
-    return Range(math.ceil(low), math.floor(high))
-
-
-def _bools(recipe: _Recipe) -> Array:
+def _bools(recipe: InputRecipe) -> Array:
     if recipe.limits is not None and recipe.named:
-        ends = _whole_limits(recipe)
+        ends = whole_limits(recipe)
         return recipe.rng.integers(max(ends.low, 0), min(ends.high, 1), recipe.shape, endpoint=True).astype(bool)
     if math.prod(recipe.shape) == 1:
-        return np.full(recipe.shape, _yes(recipe))
+        trains = any((use.node.op_type, use.position) == ("Dropout", 2) for use in recipe.uses)
+        return np.full(recipe.shape, _yes(recipe) != trains)
     return np.asarray(recipe.rng.random(recipe.shape) < 0.5)
 
 
-def _yes(recipe: _Recipe) -> bool:
+def _yes(recipe: InputRecipe) -> bool:
     """All inputs True for seed 0, False for seed 1; each further pair of seeds turns other inputs round."""
     return (recipe.seed % 2 == 0) != bool(recipe.seed // 2 >> recipe.number % 16 & 1)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from onnxact.check.batches import Batch, byte_count, plan_batches
+from onnxact.check.batches import Batch, byte_count, plan_batches, repeated
 from onnxact.check.compare import Leaf, compare_sized, sized
 from onnxact.check.inputs import Feed
 from onnxact.check.noise import is_optimised_ahead, noise_floor
@@ -140,12 +140,12 @@ def _batches(pair: Pair, first: Result) -> tuple[Batch, ...]:
 
 def _primary(pair: Pair, batch: Batch, session: Session | RunFailure, first: Result | None) -> _Side:
     """`before` with optimisation off; `first` is what it gave on the first inputs, where that is known."""
-    known = first if batch.outputs is None else None
-    values = known or _result(session, batch.feeds[0], batch.outputs)
+    values = (first if batch.outputs is None else None) or _result(session, batch.feeds[0], batch.outputs)
     results = [_sized(values), *(_sized(_result(session, feed, batch.outputs)) for feed in batch.feeds[1:])]
-    unstable = _unstable(results[0], _result(session, batch.feeds[0], batch.outputs), pair.provider)
+    again = {at: _result(session, batch.feeds[at], batch.outputs) for at in repeated(batch.feeds)}
+    unstable = [name for at, result in again.items() for name in _unstable(results[at], result, pair.provider)]
     where = whereabouts(session, pair.before, batch.feeds[0].values) if pair.elsewhere else None
-    return _Side(tuple(results), _counts(session, where), where, unstable)
+    return _Side(tuple(results), _counts(session, where), where, tuple(dict.fromkeys(unstable)))
 
 
 def _batch_evidence(pair: Pair, batch: Batch, plain: _Side, report: Callable[[float], None]) -> PairEvidence:

@@ -49,9 +49,28 @@ def ordinary_points(kinks: tuple[float, ...], dtype: str) -> Array:
     return rounded(rng.permutation(values), kind)
 
 
+@lru_cache(maxsize=64)
+def constant_points(constants: tuple[float, ...], dtype: str) -> Array:
+    """What nodes with these constants may compare x with, each with its two neighbours in the dtype, and the middles
+    between consecutive ones: the constants with both signs, and what a sum or product of x with one has to be another.
+    """
+    kind = FLOATS[dtype]
+    with np.errstate(all="ignore"):
+        held = np.unique(rounded(np.array(constants), kind).astype(np.float64))
+        one, other = held[:, None], held[None, :]
+        reached = np.concatenate([item.ravel() for item in (one - other, one + other, one / other, one * other)])
+    first = _finite(np.concatenate([held, -held]))
+    around = np.concatenate([_around(float(at), kind) for at in (*first, *np.setdiff1d(_finite(reached), first))])
+    return np.concatenate([around, rounded((first[1:] + first[:-1]) / 2, kind)])
+
+
 def every_value(dtype: str) -> Array:
     """All 65,536 values of a 16-bit dtype."""
     return np.arange(1 << 16, dtype=np.uint16).view(FLOATS[dtype])
+
+
+def _finite(values: Array) -> Array:
+    return np.unique(values[np.isfinite(values)])
 
 
 def _around(kink: float, kind: np.dtype[Any]) -> Array:

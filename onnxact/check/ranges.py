@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from onnx import ModelProto
 
@@ -15,6 +15,8 @@ from onnxact.check.graph import integer
 from onnxact.check.readers import Readers, Use
 
 UNLIMITED = 1 << 31
+_INDICES_FROM_THE_END = 11
+"""The operator set from which indices may be negative."""
 COMPARISONS = frozenset({"Equal", "Less", "Greater", "LessOrEqual", "GreaterOrEqual"})
 
 
@@ -59,11 +61,6 @@ def range_of(uses: Iterable[Use]) -> Range:
     return result
 
 
-def with_default(found: Range, default: Range) -> Range:
-    """`found`, or `default` with the choices of `found` where nothing limits it."""
-    return found if found.limited else replace(default, choices=found.choices)
-
-
 def _limit(use: Use) -> Range:
     rule = _LIMITS.get((use.node.op_type, use.position))
     if rule is not None:
@@ -87,15 +84,27 @@ def _index_of(position: int, default_axis: int = 0) -> _Rule:
     return lambda use: Range(0, max(_size(use, position, integer(use.node, "axis", default_axis)) - 1, 0))
 
 
+def _signed_index(use: Use) -> Range:
+    """An index into the first input that may count from the end: Gather-11, ScatterElements-11, [-size, size - 1].
+
+    Not where ONNX Runtime fuses what is gathered into EmbedLayerNormalization, which takes none below 0 (1.31).
+    """
+    size = max(_size(use, 0, integer(use.node, "axis", 0)), 1)
+    read_by_sum = any(node.op_type == "Add" for node, _ in use.scope.readers.get(use.node.output[0], ()))
+    embeds = use.node.op_type == "Gather" and read_by_sum
+    return Range(0 if embeds or use.scope.facts.opset < _INDICES_FROM_THE_END else -size, size - 1)
+
+
 def _index_along(position: int, axis: int) -> _Rule:
     """An index into input `position` along an axis that the op fixes."""
     return lambda use: Range(0, max(_size(use, position, axis) - 1, 0))
 
 
 def _coordinates(use: Use) -> Range:
-    """GatherND, ScatterND: any coordinate, so the smallest axis decides."""
+    """GatherND, ScatterND: any coordinate, so the smallest axis decides; that of GatherND may count from the end."""
     shape = use.scope.shape(use.node.input[0]) or ()
-    return Range(0, max(min((size for size in shape if size is not None), default=1) - 1, 0))
+    size = max(min((size for size in shape if size is not None), default=1), 1)
+    return Range(-size if use.node.op_type == "GatherND" else 0, size - 1)
 
 
 def _flat_index(use: Use) -> Range:
@@ -105,9 +114,10 @@ def _flat_index(use: Use) -> Range:
 
 
 def _class(use: Use) -> Range:
-    """OneHot: 0..depth-1."""
+    """OneHot: [-depth, depth - 1]."""
     depth = use.scope.integers(use.node.input[1])
-    return Range(0, max(depth[0], 1) - 1 if len(depth) == 1 else 1)
+    size = max(depth[0], 1) if len(depth) == 1 else 2
+    return Range(-size, size - 1)
 
 
 def _count_along(position: int, axis: int, inside: str) -> _Rule:
@@ -126,8 +136,8 @@ def _small(_use: Use) -> Range:
 
 
 _LIMITS: Mapping[tuple[str, int], _Rule] = {
-    **dict.fromkeys((("Gather", 1), ("GatherElements", 1), ("Scatter", 1), ("ScatterElements", 1)), _index_of(0)),
-    ("TensorScatter", 2): _index_of(0),
+    **dict.fromkeys((("Gather", 1), ("GatherElements", 1), ("ScatterElements", 1)), _signed_index),
+    **dict.fromkeys((("Scatter", 1), ("TensorScatter", 2)), _index_of(0)),
     ("ArrayFeatureExtractor", 1): _index_of(0, -1),
     ("GatherND", 1): _coordinates,
     ("ScatterND", 1): _coordinates,
@@ -148,3 +158,6 @@ _LIMITS: Mapping[tuple[str, int], _Rule] = {
     **dict.fromkeys((("Reshape", 1), ("Expand", 1), ("Resize", 3)), _small),
     **dict.fromkeys((("SequenceAt", 1), ("SequenceErase", 1), ("SequenceInsert", 2)), lambda _use: Range(0, 1)),
 }
+
+LIMITED = frozenset(_LIMITS)
+"""(op, input position) of everything that bounds integers."""

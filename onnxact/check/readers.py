@@ -14,6 +14,7 @@ from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, 
 
 from onnxact.check.graph import all_graphs, constants, declared_shape, subgraphs
 from onnxact.check.sizes import UNKNOWN, Sizes
+from onnxact.model.schema import plain
 
 Dims = tuple[int | str, ...]
 
@@ -33,10 +34,14 @@ _PASSES: Mapping[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What graphs say of their values, looked up when it is asked for. `known` are shapes from elsewhere."""
+    """What graphs say of their values, looked up when it is asked for.
+
+    `known` are shapes from elsewhere, `opset` the version of ONNX's own ops.
+    """
 
     graphs: Sequence[GraphProto]
     known: Mapping[str, Dims]
+    opset: int
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorProto]:
@@ -115,19 +120,33 @@ class Readers:
 
     def uses(self, name: str, sizes: Sizes = UNKNOWN) -> tuple[Use, ...]:
         """Every use of the main-graph value `name`, with `sizes` for open dimensions."""
-        scope = replace(self._main, sizes=sizes)
+        scope = replace(self.scope, sizes=sizes)
         return tuple(self._follow(scope, {name: Way(name)}, 0))
 
     @cached_property
-    def _main(self) -> Scope:
+    def scope(self) -> Scope:
         """The main graph and its bodies; a name is taken to mean the same in all of them."""
         graphs = list(all_graphs(self.model.graph))
         nodes = [node for graph in graphs for node in graph.node]
-        return Scope(_readers(nodes), _outside(nodes), Facts(graphs, {}), UNKNOWN)
+        return Scope(_readers(nodes), _outside(nodes), Facts(graphs, {}, self._opset), UNKNOWN)
+
+    @cached_property
+    def _opset(self) -> int:
+        return max((entry.version for entry in self.model.opset_import if not plain(entry.domain)), default=1)
 
     @cached_property
     def _functions(self) -> Mapping[tuple[str, str], FunctionProto]:
         return {(function.domain, function.name): function for function in self.model.functions}
+
+    @cached_property
+    def loop_conditions(self) -> frozenset[str]:
+        """What the bodies of loops give to say whether there is another turn."""
+        loops = (node for graph in self.scope.facts.graphs for node in graph.node if node.op_type == "Loop")
+        return frozenset(body.output[0].name for node in loops for body in subgraphs(node))
+
+    def function(self, node: NodeProto) -> FunctionProto | None:
+        """The local function that a node calls."""
+        return self._functions.get((node.domain, node.op_type)) if self.model.functions else None
 
     def _follow(self, scope: Scope, ways: dict[str, Way], depth: int) -> Iterator[Use]:
         """Breadth first; `ways` gets every name that the value takes in this scope."""
@@ -146,7 +165,7 @@ class Readers:
 
     def _through_function(self, use: Use, depth: int) -> Generator[Use, None, list[Way]]:
         """The uses inside a local function; returns the outputs of the call that the value reaches."""
-        function = self._functions.get((use.node.domain, use.node.op_type)) if self.model.functions else None
+        function = self.function(use.node)
         if function is None or use.position >= len(function.input) or depth > _DEEPEST:
             return []
         formal = function.input[use.position]
@@ -155,7 +174,7 @@ class Readers:
         known = {inner: dims for inner, dims in shapes.items() if dims}
         body = list(function.node)
         sizes = replace(use.scope.sizes, shapes={})
-        scope = Scope(_readers(body), _outside(body), Facts((_stored(body),), known), sizes)
+        scope = Scope(_readers(body), _outside(body), Facts((_stored(body),), known, self._opset), sizes)
         ways = {formal: replace(use.way, name=formal)}
         yield from self._follow(scope, ways, depth + 1)
         results = zip(function.output, use.node.output, strict=False)

@@ -27,6 +27,24 @@ def producer_indices(nodes: Sequence[NodeProto]) -> dict[str, int]:
     return {output: index for index, node in enumerate(nodes) for output in node.output if output}
 
 
+def topological(nodes: Sequence[NodeProto], made_by: Mapping[str, int]) -> tuple[int, ...]:
+    """The positions of the nodes, each after those that it reads from; else as they stand."""
+    placed: dict[int, None] = {}
+    entered: set[int] = set()
+    for index in range(len(nodes)):
+        pending = [(index, False)]
+        while pending:
+            current, ready = pending.pop()
+            if ready:
+                placed.setdefault(current)
+            elif current not in entered:
+                entered.add(current)
+                makers = (made_by[name] for name in reads(nodes[current]) if name in made_by)
+                pending.append((current, True))
+                pending.extend((maker, False) for maker in makers if maker not in entered)
+    return tuple(placed)
+
+
 def behind(
     nodes: Sequence[NodeProto], made_by: Mapping[str, int], output: str, inputs: Collection[str]
 ) -> tuple[list[int], set[str]]:

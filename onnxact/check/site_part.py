@@ -7,12 +7,13 @@ Parts of two sites that are computed alike are equal to the byte, whatever their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper
+from onnx import AttributeProto, ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
 
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.check.graph import attribute, subgraphs
@@ -58,6 +59,21 @@ class Part:
             elif node.op_type == "Constant" and several is not None:
                 found.append((len(several.floats),))
         return tuple(found)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The floating or integer constants of one element, and the numbers among the attributes; in order, no NaN."""
+        tensors = [item for item in self.stored if isinstance(item, TensorProto)]
+        found: set[float] = set()
+        for node in self.nodes:
+            for item in node.attribute:
+                found.update((float(item.f),) if item.type == AttributeProto.FLOAT else map(float, item.floats))
+                tensors += [item.t] if item.type == AttributeProto.TENSOR else []
+        for tensor in tensors:
+            if math.prod(tensor.dims) == 1 and tensor.data_location != TensorProto.EXTERNAL:
+                array = numpy_helper.to_array(tensor)
+                found.update(map(float, array.ravel()) if array.dtype.kind in "iufV" else ())
+        return tuple(sorted(number for number in found if math.isfinite(number)))
 
 
 def cut_out(instance: Instance) -> Part | str:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from onnx import ModelProto
+
 from onnxact.check.agreement import agreeing
 from onnxact.check.alone import ELEM_TYPES
 from onnxact.check.inputs import Feed
 from onnxact.check.interval import ANY
 from onnxact.check.knowledge import Knowledge
 from onnxact.check.lifting import Lifted, lift
+from onnxact.check.reaching import Reach, Search
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
 from onnxact.check.subject import Subject
@@ -26,6 +29,10 @@ Progress = Callable[[str, float], None]
 DEFAULT_MEMORY_BUDGET = 1 << 28
 
 
+def _nothing(_model: ModelProto, _conditions: Sequence[str]) -> tuple[Feed, ...]:
+    return ()
+
+
 def _silent(_what: str, _done: float) -> None:
     return
 
@@ -34,8 +41,9 @@ def _silent(_what: str, _done: float) -> None:
 class SiteJob:
     """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
 
-    `feeds` are the sets of inputs, `candidates` makes further ones. `exact`: on the CPU a site has to keep the bits.
-    `tolerance` is what a caller allows. `memory_budget`, in bytes, is for values held at a time.
+    `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions. `exact`:
+    on the CPU a site has to keep the bits. `tolerance` is what a caller allows. `memory_budget`, in bytes, is for
+    values held at a time.
     """
 
     before: Subject
@@ -48,18 +56,21 @@ class SiteJob:
     tolerance: Tolerance = field(default_factory=Tolerance)
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     progress: Progress = _silent
+    search: Search = _nothing
 
 
 @dataclass(frozen=True)
 class Judged:
     """The evidence of every site, in the order given, and the further inputs that it took.
 
+    `doubts`: what else is not the same in the two models and was not reached, in words.
     `other_constants`: the constants that are not the same in two models that are the same but for them and the sites;
     of a rewrite, which has none, they are not looked at.
     """
 
     evidence: tuple[SiteEvidence, ...] = ()
     feeds: tuple[Feed, ...] = ()
+    doubts: tuple[str, ...] = ()
     other_constants: tuple[str, ...] = ()
 
 
@@ -69,9 +80,13 @@ def judge_sites(job: SiteJob) -> Judged:
     Raises ProviderError where a session does not get the provider.
     """
     known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact, job.tolerance)
+    found = _judged(job, known) if known.probes else Judged()
+    reached = Reach(known, job.search, job.memory_budget).run((*job.feeds, *found.feeds))
     constants = () if job.sites else known.surroundings.constants
-    if not known.probes:
-        return Judged(other_constants=constants)
+    return replace(found, feeds=(*found.feeds, *reached.feeds), doubts=reached.doubts, other_constants=constants)
+
+
+def _judged(job: SiteJob, known: Knowledge) -> Judged:
     job.progress("running sites on their own", 0.1)
     watched = _Watched(job, known)
     job.progress("observing sites", 0.12)
@@ -81,7 +96,7 @@ def judge_sites(job: SiteJob) -> Judged:
     found = [_found(known, probe, before, after) for probe in known.probes]
     agree = _agreeing(job, known, [item.probe for item in found if item.asks_for_agreement], before.kept)
     evidence = (evidence_of(replace(item, agrees=agree.get(item.probe, False))) for item in found)
-    return Judged(tuple(evidence), before.kept, constants)
+    return Judged(tuple(evidence), before.kept)
 
 
 @dataclass(frozen=True)

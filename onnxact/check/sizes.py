@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import GraphProto, ValueInfoProto
 
@@ -17,17 +17,45 @@ from onnxact.errors import UsageError
 
 Shape = tuple[int, ...]
 
+_LEAST = 2
+"""Of sizes that are to tell things apart."""
+_SMALL, _LARGE = 4, 32
+"""Above the first, sizes are told apart as multiples; above the second they are not, for what that would cost."""
+
 
 @dataclass(frozen=True)
 class Guess:
-    """Sizes for what a model leaves open: an open first dimension (mostly the batch), others, and a whole shape."""
+    """Sizes for what a model leaves open: an open first dimension (mostly the batch), others, and a whole shape.
+
+    `apart` 1 or 2: each symbol has another size, from there on upwards, and another one for 2 than for 1; `loose`: each
+    dimension without a name, too. `small`: integer inputs stay small, whatever limits them.
+    """
 
     first: int = 2
     other: int = 2
     shape: Shape = (2, 3)
+    small: bool = False
+    apart: int = 0
+    loose: bool = False
 
     def __str__(self) -> str:
         return f"{self.other} (the first one {self.first}), or {list(self.shape)} where the rank is unknown"
+
+    def size(self, axis: int, number: int, count: int) -> int:
+        """The size of open dimension `number` of `count`. Large ones are multiples, since networks halve them."""
+        if not self.apart:
+            return self.other if axis else self.first
+        base = self.other if axis else max(self.first, _LEAST)
+        if base > _LARGE:
+            return base
+        if base > _SMALL:
+            return base * (number + self.apart)
+        return base + (number if self.apart == 1 else 2 * count - 1 - number)
+
+    @property
+    def whole(self) -> Shape:
+        """The shape where not even the rank is known."""
+        return tuple(size + 1 for size in self.shape) if self.apart > 1 else self.shape
 
 
 DEFAULT = Guess()
@@ -117,27 +145,56 @@ def contradictions(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape]
                     yield f"dimension {dim} is {first} in {name} and {size} in {value.name}"
 
 
+def first_choices(guess: Guess) -> tuple[Guess, ...]:
+    """What to try for a guess: sizes apart, those without a name too; of symbols only; all the same. Large ones at once
+    as they are, since a second image costs as much as the first.
+    """
+    if guess.other > _LARGE:
+        return (guess,)
+    return (replace(guess, apart=1, loose=True), replace(guess, apart=1), guess)
+
+
+def other_choices(guess: Guess) -> tuple[Guess, ...]:
+    """Assignments with other sizes than those of a guess that runs: of everything, of the first dimension, or none."""
+    further = replace(guess, first=guess.first + 1, apart=0)
+    return (replace(guess, apart=2) if guess.apart else replace(guess, apart=1), further, replace(guess, apart=0))
+
+
 def bind(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape], guess: Guess) -> dict[str, int]:
-    """Symbol -> size: from the shapes that are known, then from `guess`."""
+    """Symbol -> size: from the shapes that are known, then from `guess`. What has no name is called by its place."""
     sizes: dict[str, int] = {}
     for value in values:
         for dim, size in zip(_declared(value) or (), shapes.get(value.name, ()), strict=False):
             if isinstance(dim, str) and dim:
                 sizes.setdefault(dim, size)
-    for value in values:
-        for axis, dim in enumerate(_declared(value) or ()):
-            if isinstance(dim, str) and dim.isidentifier():
-                sizes.setdefault(dim, guess.first if axis == 0 else guess.other)
+    found: dict[str, int] = {}
+    for name, axis in _open(values, shapes, loose=guess.loose):
+        if name not in sizes:
+            found.setdefault(name, axis)
+    sizes.update((name, guess.size(axis, number, len(found))) for number, (name, axis) in enumerate(found.items()))
     return sizes
 
 
+def _open(values: Sequence[ValueInfoProto], shapes: Mapping[str, Shape], *, loose: bool) -> Iterator[tuple[str, int]]:
+    """The open dimensions, by symbol or place, with their axes."""
+    for value in values:
+        for axis, dim in enumerate(_declared(value) or ()) if value.name not in shapes else ():
+            if isinstance(dim, str) and (dim.isidentifier() or (loose and not dim)):
+                yield dim or _place(value, axis), axis
+
+
+def _place(value: ValueInfoProto, axis: int) -> str:
+    return f"{value.name}:{axis}"
+
+
 def concrete(value: ValueInfoProto, sizes: Mapping[str, int], guess: Guess) -> Shape:
-    """The shape to feed; `guess.shape` where the rank is unknown."""
+    """The shape to feed; `guess.whole` where the rank is unknown."""
     declared = _declared(value)
     if declared is None:
-        return guess.shape
+        return guess.whole
     opens = [guess.first, *[guess.other] * len(declared)]
-    return tuple(_size(dim, sizes, opens[axis]) for axis, dim in enumerate(declared))
+    called = [_place(value, axis) if dim == "" else dim for axis, dim in enumerate(declared)]
+    return tuple(_size(dim, sizes, opens[axis]) for axis, dim in enumerate(called))
 
 
 def mismatch(value: ValueInfoProto, shape: Shape) -> str | None:
@@ -170,7 +227,7 @@ def _size(dim: int | str, sizes: Mapping[str, int], fallback: int) -> int:
         return dim
     if dim in sizes:
         return sizes[dim]
-    computed = _evaluate(dim, sizes) if dim else None
+    computed = _evaluate(dim, sizes)
     return fallback if computed is None or computed < 1 else computed
 
 

@@ -253,6 +253,8 @@ _RULES: Mapping[tuple[str, int], _Rule] = {
     ("STFT", 3): _window,
     ("NonMaxSuppression", 3): lambda _asked: [_RATIO],
     ("Dropout", 1): lambda _asked: [_RATIO],
-    ("Dropout", 2): lambda _asked: [False],
     **dict.fromkeys((("Clip", 1), ("Clip", 2)), lambda asked: [-1.0 if asked.use.position == 1 else 1.0]),
 }
+
+STEERED = frozenset(_RULES)
+"""(op, input position) of everything that steers a node."""

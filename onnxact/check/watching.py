@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxact.check.accuracy import judge, merged
+from onnxact.check.batches import largest
 from onnxact.check.compare import leaves
 from onnxact.check.inputs import Feed, is_float
 from onnxact.check.interval import ANY, Interval
@@ -104,7 +105,9 @@ class Watcher:
         groups = {probe: _needed(item, lifted.names[probe]) for probe, item in by_probe.items()}
         groups = {probe: names for probe, names in groups.items() if names}
         found = Watching({}, problems, ())
-        opened = chunks(lifted.subject, groups, feeds[0], provider=self.provider, memory_budget=self.memory_budget)
+        opened = chunks(
+            lifted.subject, groups, largest(feeds), provider=self.provider, memory_budget=self.memory_budget
+        )
         for chunk in opened:
             found = self._add(found, lifted, [by_probe[probe] for probe in chunk.keys], chunk, feeds)
         return found

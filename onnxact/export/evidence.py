@@ -17,7 +17,8 @@ from torch.export import ExportedProgram
 
 from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
 from onnxact.check.drawing import ValRange
-from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, further_feeds, make_recipe, save_feeds
+from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
+from onnxact.check.further import further_feeds
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.knowledge import Knowledge
 from onnxact.check.options import RuntimeOptions

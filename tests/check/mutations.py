@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnxact.rewrite.site import Site
 
@@ -103,42 +103,141 @@ def removed(model: ModelProto, site: Site) -> ModelProto:
     return result
 
 
-def behind_a_branch(model: ModelProto, site: Site) -> ModelProto | None:
-    """One site stands in a branch of an If that no input takes, with the site as it should be in the other."""
-    result = copied(model)
-    node = maker(result, site.output)
-    if len(node.input) != 1:
-        return None
-    right, wrong = NodeProto(), NodeProto()
-    right.CopyFrom(node)
-    wrong.CopyFrom(node)
-    wrong.op_type = "Abs"
-    del wrong.attribute[:]
-    branches: dict[str, Any] = {}
-    for name, inner in (("then_branch", right), ("else_branch", wrong)):
-        inner.output[0] = f"{name}_of_it"
-        value = helper.make_tensor_value_info(inner.output[0], TensorProto.FLOAT, None)
-        branches[name] = helper.make_graph([inner], name, [], [value])
-    always = helper.make_node("Constant", [], ["always"], value=helper.make_tensor("", TensorProto.BOOL, [], [True]))
-    at = list(result.graph.node).index(node)
-    either = helper.make_node("If", ["always"], [site.output], name=node.name, **branches)
-    del result.graph.node[at]
-    result.graph.node.insert(at, either)
-    result.graph.node.insert(0, always)
+def behind_a_branch(wrong: str = "Abs", *, limit: float = 20.0, turns: int = 0) -> Spoil:
+    """One site stands in a branch of an If, with another op in the other one, for inputs that reach `limit`; with
+    `turns`, all that in a Loop.
+    """
+
+    def spoil(model: ModelProto, site: Site) -> ModelProto | None:
+        result = copied(model)
+        node = maker(result, site.output)
+        if len(node.input) != 1:
+            return None
+        right, same = _named(node, "of_then"), _named(node, "in_else")
+        other = helper.make_node(wrong, ["in_else"], ["of_else"])
+        branches: dict[str, Any] = {
+            "then_branch": _body([right], "of_then"),
+            "else_branch": _body([same, other], "of_else"),
+        }
+        either = helper.make_node("If", ["spoilt_is_low"], ["spoilt_chosen"], **branches)
+        nodes = [*_peak(site.input, limit), either]
+        _replace(result, node, _looped(nodes, "spoilt_chosen", turns) if turns else nodes)
+        return result
+
+    return spoil
+
+
+def masked(limit: float = 20.0) -> Spoil:
+    """What leaves one site is 0 where what enters it is above `limit`."""
+
+    def spoil(model: ModelProto, site: Site) -> ModelProto | None:
+        result = copied(model)
+        node = maker(result, site.output)
+        nodes = [
+            _named(node, "spoilt_right"),
+            _number("spoilt_limit", limit),
+            _number("spoilt_zero", 0.0),
+            helper.make_node("Greater", [site.input, "spoilt_limit"], ["spoilt_is_high"]),
+            helper.make_node("Where", ["spoilt_is_high", "spoilt_zero", "spoilt_right"], ["spoilt_chosen"]),
+        ]
+        _replace(result, node, nodes)
+        return result
+
+    return spoil
+
+
+def _named(node: NodeProto, output: str) -> NodeProto:
+    """The node with another output."""
+    result = NodeProto()
+    result.CopyFrom(node)
+    result.name, result.output[0] = "", output
     return result
+
+
+def _peak(name: str, limit: float) -> list[NodeProto]:
+    """Whether everything is below a limit."""
+    return [
+        helper.make_node("ReduceMax", [name], ["spoilt_peak"], keepdims=0),
+        _number("spoilt_limit", limit),
+        helper.make_node("Less", ["spoilt_peak", "spoilt_limit"], ["spoilt_is_low"]),
+    ]
+
+
+def _number(name: str, value: float) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=helper.make_tensor("", TensorProto.FLOAT, [], [value]))
+
+
+def _body(nodes: list[NodeProto], output: str) -> GraphProto:
+    return helper.make_graph(nodes, "body", [], [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)])
+
+
+def _looped(nodes: list[NodeProto], output: str, turns: int) -> list[NodeProto]:
+    """A loop that computes the same in every turn, and hands on the first."""
+    again = helper.make_node("Identity", ["spoilt_go"], ["spoilt_going"])
+    inputs = [
+        helper.make_tensor_value_info("spoilt_turn", TensorProto.INT64, []),
+        helper.make_tensor_value_info("spoilt_go", TensorProto.BOOL, []),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("spoilt_going", TensorProto.BOOL, []),
+        helper.make_tensor_value_info(output, TensorProto.FLOAT, None),
+    ]
+    body = helper.make_graph([*nodes, again], "body", inputs, outputs)
+    integer = {name: helper.make_tensor("", TensorProto.INT64, [], [value]) for name, value in (("n", turns), ("z", 0))}
+    return [
+        helper.make_node("Constant", [], ["spoilt_n"], value=integer["n"]),
+        helper.make_node("Constant", [], ["spoilt_z"], value=integer["z"]),
+        helper.make_node("Loop", ["spoilt_n", ""], ["spoilt_all"], body=body),
+        helper.make_node("Gather", ["spoilt_all", "spoilt_z"], ["spoilt_first"]),
+    ]
+
+
+def _replace(model: ModelProto, node: NodeProto, nodes: list[NodeProto]) -> None:
+    """Put nodes in the place of one; the last of them makes its output."""
+    nodes[-1].output[0] = node.output[0]
+    nodes[-1].name = node.name
+    at = list(model.graph.node).index(node)
+    everything = list(model.graph.node)
+    everything[at : at + 1] = nodes
+    copies = [NodeProto() for _ in everything]
+    for target, source in zip(copies, everything, strict=True):
+        target.CopyFrom(source)
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
 
 
 def one_weight(model: ModelProto, site: Site) -> ModelProto | None:
     """The largest weight of the first matrix has the other sign."""
     del site
+    return _flipped(model, lambda value: int(np.argmax(np.abs(value))), 0)
+
+
+def some_weight(seed: int) -> Spoil:
+    """Some weight of some matrix, of at least the median size there, has the other sign."""
+
+    def spoil(model: ModelProto, site: Site) -> ModelProto | None:
+        del site
+        rng = np.random.default_rng(seed)
+
+        def choose(value: Any) -> int:
+            sizes = np.abs(value.reshape(-1))
+            return int(rng.choice(np.flatnonzero(sizes >= np.median(sizes))))
+
+        return _flipped(model, choose, int(rng.integers(1 << 16)))
+
+    return spoil
+
+
+def _flipped(model: ModelProto, choose: Callable[[Any], int], number: int) -> ModelProto | None:
     result = copied(model)
-    for tensor in result.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
-            value = numpy_helper.to_array(tensor).copy()
-            value.reshape(-1)[np.argmax(np.abs(value))] *= -1
-            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
-            return result
-    return None
+    matrices = [item for item in result.graph.initializer if item.data_type == TensorProto.FLOAT and len(item.dims) > 1]
+    if not matrices:
+        return None
+    tensor = matrices[number % len(matrices)]
+    value = numpy_helper.to_array(tensor).copy()
+    value.reshape(-1)[choose(value)] *= -1
+    tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    return result
 
 
 def dropped_output(model: ModelProto, site: Site) -> ModelProto | None:

@@ -218,3 +218,22 @@ def test_a_failure_says_which_side() -> None:
     assert module._failed(failure, failure).text == "not run: it does not load: no kernel"
     assert module._failed([], failure).text == "not run: after, it does not load: no kernel"
     assert module._failed(failure, []).text == "not run: before, it does not load: no kernel"
+
+
+@pytest.mark.parametrize(
+    "condition", ["c = Equal(x, k)", "n = Neg(x) c = Equal(n, k)", "d = Add(x, k) c = Equal(d, z)"]
+)
+@pytest.mark.parametrize("number", [3.14159, 1234.5, -2.5e-3])
+def test_a_difference_at_a_constant_of_the_nodes_is_seen(condition: str, number: float) -> None:
+    body = f"k = Constant<value_float = {number}>() z = Constant<value_float = 0.0>() {LEAKY.replace('y =', 'l =')}"
+    after = unary(f"{body} {condition} y = Where(c, z, l)")
+    found = tried(unary(LEAKY), after, (leaky(), None))
+    assert found.text.startswith("differs"), found
+
+
+def test_a_difference_between_two_constants_is_seen() -> None:
+    body = """
+        k = Constant<value_float = 7.0>() l = Constant<value_float = 7.000005>() z = Constant<value_float = 0.0>()
+        p = Greater(x, k) q = Less(x, l) c = And(p, q) r = Relu(x) y = Where(c, z, r)
+    """
+    assert tried(unary(RELU), unary(body)).text.startswith("differs: at")

@@ -12,7 +12,8 @@ from onnx import ModelProto
 
 from onnxact.check.conditions import thresholds
 from onnxact.check.drawing import FREE, as_limits, moved, parse_val_range, ranged_values, rounded_within
-from onnxact.check.feeding import Feeding, Recipe, find_feeds, further_feeds, make_recipe
+from onnxact.check.feeding import Feeding, Recipe, find_feeds, make_recipe
+from onnxact.check.further import further_feeds
 from onnxact.check.inputs import Feed
 from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.sizes import DEFAULT
@@ -38,7 +39,7 @@ def recipe(model: ModelProto, **options: Any) -> Recipe:
 def test_one_set_a_seed_and_what_is_assumed_is_said() -> None:
     found = fed(unary(RELU), seeds=(5, 6, 7))
     assert [feed.label for feed in found.feeds] == ["seed 5", "seed 6", "seed 7"]
-    assert found.assumed == ("shapes assumed for open dimensions: x [2, 8]",)
+    assert found.assumed == ("shapes assumed for open dimensions: x [2, 8], then x [3, 8]",)
 
 
 def test_given_sets_are_run_as_they_are() -> None:
@@ -222,3 +223,60 @@ def test_moved_keeps_the_dtype() -> None:
     assert moved(values, 2.0, 0.0).dtype == np.float16
     assert np.isinf(moved(values, 2.0, 0.0)[0])
     assert list(moved(values, 0.5, 1.0, (0.0, 100.0))) == [100.0, 0.0]
+
+
+@pytest.mark.parametrize(("count", "sets"), [(1, 2), (2, 4), (3, 8), (6, 10)])
+def test_truth_values_are_fed_in_all_combinations_of_a_few(count: int, sets: int) -> None:
+    names = [f"b{number}" for number in range(count)]
+    model = net(", ".join(f"bool {name}" for name in names), "bool y", "y = Not(b0)")
+    feeds = fed(model).feeds
+    found = {tuple(bool(feed.values[name]) for name in names) for feed in feeds}
+    assert len(found) == len(feeds) == sets
+
+
+def shapes(model: ModelProto, **options: Any) -> list[dict[str, tuple[int, ...]]]:
+    return [{name: value.shape for name, value in feed.values.items()} for feed in fed(model, **options).feeds]
+
+
+def test_each_symbol_has_a_size_of_its_own_and_another_one_later() -> None:
+    model = net("float[N, C] x, float[C, M] z", "float[N, M] y", "y = MatMul(x, z)")
+    first, second = shapes(model)
+    assert (first, second) == ({"x": (2, 3), "z": (3, 4)}, {"x": (7, 6), "z": (6, 5)})
+    assert shapes(model, input_shapes={"x": (5, 9)}) == [{"x": (5, 9), "z": (9, 2)}, {"x": (5, 9), "z": (9, 3)}]
+    assert shapes(model, inputs={"z": np.zeros((3, 3), np.float32)})[0] == {"x": (2, 3), "z": (3, 3)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body", "expected"),
+    [
+        ("float[N] x, float[M] z", "y = Add(x, z)", [{"x": (2,), "z": (2,)}, {"x": (3,), "z": (3,)}]),
+        ("float[?, 8] x, float[?, 8] z", "y = Add(x, z)", [{"x": (2, 8), "z": (2, 8)}, {"x": (3, 8), "z": (3, 8)}]),
+        ("float[?] x, float[?] z", "y = Concat<axis = 0>(x, z)", [{"x": (2,), "z": (3,)}, {"x": (5,), "z": (4,)}]),
+        ("float[N] x", "s = Constant<value_ints = [1, 2]>() y = Reshape(x, s)", [{"x": (2,)}] * 2),
+        ("float[N, 16] x", "s = Constant<value_ints = [1, 16]>() y = Reshape(x, s)", [{"x": (1, 16)}] * 2),
+    ],
+)
+def test_sizes_are_what_the_model_takes(inputs: str, body: str, expected: list[dict[str, tuple[int, ...]]]) -> None:
+    assert shapes(net(inputs, "float[K] y" if "Reshape" not in body else "float[K, L] y", body)) == expected
+
+
+def test_images_stay_of_sizes_that_networks_halve() -> None:
+    model = net("float[N, 1, H, W] x", "float[N, 64, P, Q] y", "y = SpaceToDepth<blocksize = 8>(x)")
+    first, second = shapes(model)
+    assert all(size % 8 == 0 for found in (first, second) for size in found["x"][2:])
+    assert first["x"] != second["x"]
+    assert max(*first["x"], *second["x"]) <= 64
+
+
+def test_large_integers_that_a_model_does_not_take_are_given_up() -> None:
+    model = net("int64[4] x", "float y", "i = Sin(f) y = Squeeze(i)", "float f = {1}")
+    assert np.abs(fed(model).feeds[1].values["x"]).max() > 2
+    table = "float[5, 4] table = {" + ", ".join("0" for _ in range(20)) + "}, int64 one = {1}"
+    wrapped = net("int64[64] x", "float[64, 4] y", "n = Neg(x) m = Neg(n) y = Gather(table, m)", table)
+    assert fed(wrapped).feeds[1].values["x"].max() <= 2
+
+
+def test_large_images_come_one_at_a_time_first() -> None:
+    body = "k = ConstantOfShape(s) r = MatMul(x, k) y = MatMul(k, r)"
+    model = net("float[N, 1, H, W] x", "float[N, 1, H, W] y", body, "int64[2] s = {64, 64}")
+    assert [found["x"] for found in shapes(model)] == [(1, 1, 64, 64), (2, 1, 64, 64)]

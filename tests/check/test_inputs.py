@@ -84,14 +84,14 @@ def test_unknown_rank_takes_the_guess() -> None:
 @pytest.mark.parametrize(
     ("model", "expected"),
     [
-        (gather("int64[3] x", "i = Identity(x)"), Range(0, 4)),
-        (gather("int32[3] x", "c = Cast<to = 7>(x) i = Unsqueeze(c, a)", "int64[1] a = {0}"), Range(0, 4)),
-        (gather("int64[3] x", "i = Add(x, two)", "int64 two = {2}"), Range(-2, 2)),
-        (gather("int64[3] x", "i = Sub(x, two)", "int64 two = {2}"), Range(2, 6)),
-        (gather("int64[3] x", "i = Concat<axis = 0>(x, two)", "int64[1] two = {2}"), Range(0, 4)),
-        (net("int64[3] x, float[4, 6] d", "float y", "y = Gather<axis = 1>(d, x)"), Range(0, 5)),
-        (net("int64[3] x, float[A, B] d", "float y", "y = Gather(d, x)"), Range(0, 1)),
-        (net("int64[3] x", "int64 y", "y = OneHot(x, n, v)", "int64 n = {7}, int64[2] v = {0, 1}"), Range(0, 6)),
+        (gather("int64[3] x", "i = Identity(x)"), Range(-5, 4)),
+        (gather("int32[3] x", "c = Cast<to = 7>(x) i = Unsqueeze(c, a)", "int64[1] a = {0}"), Range(-5, 4)),
+        (gather("int64[3] x", "i = Add(x, two)", "int64 two = {2}"), Range(-7, 2)),
+        (gather("int64[3] x", "i = Sub(x, two)", "int64 two = {2}"), Range(-3, 6)),
+        (gather("int64[3] x", "i = Concat<axis = 0>(x, two)", "int64[1] two = {2}"), Range(-5, 4)),
+        (net("int64[3] x, float[4, 6] d", "float y", "y = Gather<axis = 1>(d, x)"), Range(-6, 5)),
+        (net("int64[3] x, float[A, B] d", "float y", "y = Gather(d, x)"), Range(-2, 1)),
+        (net("int64[3] x", "int64 y", "y = OneHot(x, n, v)", "int64 n = {7}, int64[2] v = {0, 1}"), Range(-7, 6)),
         (net("float[9, 2] d, int64[2] x", "float y", "y = ReverseSequence(d, x)"), Range(1, 9)),
         (net("float[9, 2] d, int64[1] x", "float y", "y, i = TopK<axis = 0>(d, x)"), Range(1, 9)),
         (net("float[2, 7] s, int64[2] x", "float y", "y = SoftmaxCrossEntropyLoss(s, x)"), Range(0, 6)),
@@ -113,11 +113,11 @@ def test_integer_range_through_bodies_and_functions() -> None:
         >
     """
     model = net("int64[3] x, bool c", "float y", body, f"float[5, 4] table = {{{FLOAT_TABLE}}}")
-    assert integer_range(model, "x") == Range(0, 4)
+    assert integer_range(model, "x") == Range(-5, 4)
     function = '<domain: "local", opset_import: ["" : 18]> look (t, i) => (o) { j = Identity(i) o = Gather(t, j) }'
     table = f"float[5, 4] table = {{{FLOAT_TABLE}}}"
     called = net("int64[3] x", "float y", "y = local.look(table, x)", table, functions=function)
-    assert integer_range(called, "x") == Range(0, 4)
+    assert integer_range(called, "x") == Range(-5, 4)
 
 
 def test_integer_range_out_of_bodies_and_functions() -> None:
@@ -133,19 +133,19 @@ def test_integer_range_out_of_bodies_and_functions() -> None:
     )
     table = f"float[5, 4] table = {{{FLOAT_TABLE}}}"
     called = net("int64[3] x", "float y", "i = local.plus(x) y = Gather(table, i)", table, functions=function)
-    assert integer_range(called, "x") == Range(-3, 1)
+    assert integer_range(called, "x") == Range(-8, 1)
     carried = f"v = Loop(n, c, x) <{LOOP.replace('float', 'int64')}> y = Gather(table, v)"
     looped = net("int64[2] x, int64 n, bool c", "float y", carried, table)
-    assert integer_range(looped, "x") == Range(0, 4)
+    assert integer_range(looped, "x") == Range(-5, 4)
 
 
 def test_integers_stay_in_their_range_and_take_compared_values() -> None:
     model = gather("int64[64] x", "i = Identity(x)")
     values = make_inputs(model, seed=1)["x"]
-    assert (values.min(), values.max()) == (0, 4)
+    assert (values.min(), values.max()) == (-5, 4)
     rate = net("int64 rate", "bool y", "y = Equal(rate, k)", "int64 k = {16000}")
     assert make_inputs(rate, seed=0)["rate"] == 16000
-    assert make_inputs(rate, seed=1)["rate"] <= 2
+    assert make_inputs(rate, seed=1)["rate"] < 0
     pixels = make_inputs(net("uint8[64] x", "float y", "y = Cast<to = 1>(x)"), seed=0)["x"]
     assert pixels.max() > 200
     assert UNLIMITED > 2**31 - 1
@@ -260,3 +260,70 @@ def test_made_inputs_run() -> None:
     result = run(model, make_inputs(model, seed=0))
     assert isinstance(result, dict)
     assert result["y"].shape == (2, 4)
+
+
+# Integers that no reader limits, and truth values.
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "int64", "uint16", "uint32", "uint64"])
+def test_integers_have_both_signs_and_all_magnitudes(dtype: str) -> None:
+    model = unary("y = Identity(x)", dtype=dtype, shape="64, 64")
+    modest, wide = (make_inputs(model, seed=seed)["x"] for seed in (0, 1))
+    largest = np.iinfo(dtype).max
+    signed = np.iinfo(dtype).min < 0
+    assert (int(modest.min()), int(modest.max())) == (-100 if signed else 0, 100)
+    assert (int(wide.min()), int(wide.max())) == (-largest if signed else 0, largest)
+    assert (np.count_nonzero(modest < 0) > 500) == signed
+    assert np.count_nonzero(modest == 0) > 300
+    assert np.count_nonzero((wide > 100) & (wide < largest // 10)) > 100
+    single = net(f"{dtype} x", f"{dtype} y", "y = Identity(x)")
+    assert [int(make_inputs(single, seed=seed)["x"]) for seed in (1, 5)] != [0, 0]
+    assert (make_inputs(single, seed=1)["x"] < 0) == signed
+    assert make_inputs(single, seed=3)["x"] >= 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "two = Constant<value_int = 2>() m = Mul(x, two) y = Range(zero, m, one)",
+        "t = Loop(, yes, zero) <body = b (int64 i, bool k, int64 a) => (bool k2, int64 d) "
+        "{ d = Add(a, one) k2 = Less(d, x) }> y = Identity(t)",
+        "o = Unsqueeze(x, axes) t = Loop(, yes, o) <body = b (int64 i, bool k, int64[1] a) => (bool k2, int64[1] d) "
+        "{ d = Add(a, one) l = Less(d, i) k2 = Squeeze(l) }> y = Identity(t)",
+        "s = Abs(x) t = Unsqueeze(s, axes) y = ConstantOfShape(t)",
+        "y = local.f(x)",
+    ],
+)
+def test_integers_that_decide_how_much_is_computed_stay_small(body: str) -> None:
+    function = '<domain: "local", opset_import: ["" : 18]> f (n) => (o) { m = Add(n, n) o = HannWindow(m) }'
+    weights = "int64 zero = {0}, int64 one = {1}, bool yes = {1}, int64[1] axes = {0}"
+    model = net("int64 x", "float y", body, weights, functions=function)
+    assert all(0 <= int(make_inputs(model, seed=seed)["x"]) <= 2 for seed in range(8))
+
+
+def test_indices_count_from_the_end_where_they_may() -> None:
+    for op, expected in (("GatherElements", -5), ("GatherND", -4), ("ScatterND", 0)):
+        updates = ", u" if op == "ScatterND" else ""
+        table = f"float[5, 4] table = {{{FLOAT_TABLE}}}, float[64] u = {{{', '.join('0' for _ in range(64))}}}"
+        model = net("int64[64, 2] x", "float y", f"y = {op}(table, x{updates})", table)
+        assert make_inputs(model, seed=0)["x"].min() == expected
+    old = gather("int64[64] x", "i = Identity(x)")
+    old.opset_import[0].version = 10
+    assert make_inputs(old, seed=0)["x"].min() == 0
+    embedded = net(
+        "int64[64] x", "float y", "e = Gather(table, x) y = Add(e, e)", f"float[5, 4] table={{{FLOAT_TABLE}}}"
+    )
+    assert make_inputs(embedded, seed=0)["x"].min() == 0
+
+
+def test_stored_truth_values_that_may_be_overridden_are() -> None:
+    model = net("float[2] x, bool t", "float[2] y", "n = Neg(x) y = Where(t, x, n)", "bool t = {1}")
+    assert [make_inputs(model, seed=seed).get("t") for seed in (0, 1)] == [None, False]
+    assert make_inputs(model, seed=1, given={"t": np.array(True)})["t"]
+    model.ir_version = 3
+    assert "t" not in make_inputs(model, seed=1)
+
+
+def test_training_is_tried_both_ways() -> None:
+    model = net("float[2] x, bool t", "float[2] y", "r = Constant<value_float = 0.5>() y = Dropout(x, r, t)")
+    assert [bool(make_inputs(model, seed=seed)["t"]) for seed in (0, 1)] == [False, True]

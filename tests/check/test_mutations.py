@@ -84,6 +84,15 @@ WRONG = (
     Wrong("channel", lambda s: s.prelu, lambda s: s.prelu, mutations.one_channel),
     Wrong("removed", lambda s: s.op, lambda s: s.op, mutations.removed),
     Wrong("weight", lambda s: s.op, lambda s: s.mul_max, mutations.one_weight, names_site=False),
+    *(
+        Wrong(f"weight-{seed}", lambda s: s.op, lambda s: s.mul_max, mutations.some_weight(seed), names_site=False)
+        for seed in range(3)
+    ),
+    Wrong("branch", lambda s: s.op, lambda s: s.op, mutations.behind_a_branch(), names_site=False),
+    Wrong("negated", lambda s: s.op, lambda s: s.op, mutations.behind_a_branch("Neg", limit=1e3), names_site=False),
+    Wrong("loop", lambda s: s.op, lambda s: s.op, mutations.behind_a_branch(turns=2), names_site=False),
+    Wrong("mask", lambda s: s.op, lambda s: s.op, mutations.masked(), names_site=False),
+    Wrong("mask-high", lambda s: s.op, lambda s: s.op, mutations.masked(1e5), names_site=False),
     Wrong("dropped", lambda s: s.op, lambda s: s.mul_max, mutations.dropped_output, names_site=False),
     Wrong("swapped", lambda s: s.op, lambda s: s.mul_max, mutations.swapped_outputs, names_site=False),
 )
@@ -118,6 +127,33 @@ def test_wrong_rewrites_are_not_equivalent(wrong: Wrong, path: Path) -> None:
         at_fault = [item.site for item in verdict.sites if item.differs]
         assert [probe.output for probe in at_fault] == [site.output]
         assert any(str(at_fault[0]) in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: path.name)
+def test_the_larger_of_x_and_alpha_x_where_alpha_is_above_one(path: Path) -> None:
+    """Every site is wrong, and every one is named."""
+    before = onnxact.swap_relu(onnx.load(path), alpha=1.5).proto
+    right = onnxact.decompose(before, form="mul-min", provenance=False)
+    after = right.proto
+    for site in (change.site for change in right.sites):
+        mutated = mutations.other_op("Min", "Max")(after, site)
+        after = after if mutated is None else mutated
+    verdict = judged(before, after)
+    assert verdict.outcome != "equivalent"
+    assert {item.site.output for item in verdict.sites if item.differs} == {c.site.output for c in right.sites}
+
+
+def test_the_form_that_loses_digits_in_a_model_of_16_bits() -> None:
+    """0.505 x + 0.495 |x| is passed as a form that keeps every bit."""
+    found = [path for path in paths() if "float16" in path.name]
+    if not found:
+        pytest.skip("ONNXACT_CORPUS names no folder with a model of 16 bits")
+    before = onnxact.swap_relu(onnx.load(found[0]), alpha=0.01).proto
+    claimed = onnxact.decompose(before, form="mul-max")
+    lossy = onnxact.decompose(before, form="mul-abs-add").proto
+    assert claimed.sites
+    verdict = check(before, lossy, sites=probes(claimed.sites), exact=True, providers=["cpu"], diagnose=False)
+    assert verdict.outcome == "different"
 
 
 @pytest.mark.parametrize("path", paths(), ids=lambda path: path.name)

@@ -1,0 +1,71 @@
+"""(what inputs are made from) -> a stock of further sets, for what the plain ones do not reach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from onnxact.check.conditions import Thresholds, thresholds
+from onnxact.check.drawing import moved, near
+from onnxact.check.feeding import Recipe, feed_of, source_of
+from onnxact.check.inputs import Feed, is_float, made_feed
+from onnxact.check.sizes import Guess
+
+# (scale, shift) of the floating inputs, for sites that the plain inputs do not reach: the other sign, other
+# magnitudes, inputs of one sign.
+_VARIATIONS = ((-1.0, 0.0), (10.0, 0.0), (0.1, 0.0), (1.0, 3.0), (1.0, -3.0), (100.0, 0.0), (0.01, 0.0), (1000.0, 0.0))
+_FURTHER_SEEDS = 6
+
+
+def further_feeds(recipe: Recipe, guess: Guess, compared: Thresholds | None = None) -> Iterator[Feed]:
+    """More seeds; the first seeds scaled, shifted, moved to each side of what conditions compare with, and set to it;
+    other sizes. `compared` is what they compare with, None for what decides bodies of the model.
+
+    Nothing where the caller gave every input.
+    """
+    if recipe.complete:
+        return
+    last = max(recipe.seeds)
+    for seed in range(last + 1, last + 1 + _FURTHER_SEEDS):
+        yield feed_of(recipe, seed, guess)
+    compared = thresholds(recipe.model) if compared is None else compared
+    moves = [(1.0, shift) for shift in compared.shifts] + [(scale, 0.0) for scale in compared.scales]
+    for scale, shift in (*_VARIATIONS, *moves):
+        for seed in recipe.seeds:
+            yield _varied(recipe, feed_of(recipe, seed, guess), scale, shift)
+    for number in compared.numbers:
+        yield from (_set_to(recipe, guess, number, turn) for turn in range(3))
+    for size in compared.sizes:
+        yield _resized(recipe, replace(guess, first=size, other=size, apart=0))
+
+
+def _resized(recipe: Recipe, guess: Guess) -> Feed:
+    return replace(
+        feed_of(recipe, recipe.seeds[0], guess), label=f"seed {recipe.seeds[0]}, open dimensions {guess.other}"
+    )
+
+
+def _set_to(recipe: Recipe, guess: Guess, number: float, turn: int) -> Feed:
+    """Some elements are `number`, or next to it in their type; of a single one, `turn` tells which."""
+    seed = 2 * (max(recipe.seeds) // 2 + 1 + turn)
+    low = math.floor(number)
+    whole = (low, low + 1, low - 1)[turn]
+    made = made_feed(replace(source_of(recipe, guess), choices=(whole,)), seed, recipe.given[0].values)
+    fixed = made.steering.union(recipe.given[0].values)
+    values = {
+        name: near(value, number, turn, recipe.limits.of(name)) if is_float(value) and name not in fixed else value
+        for name, value in made.values.items()
+    }
+    return Feed(f"{made.label}, some of it about {number:g}", values, made.steering)
+
+
+def _varied(recipe: Recipe, feed: Feed, scale: float, shift: float) -> Feed:
+    """Given values are the caller's and stay, and so does what steers a node; limits hold."""
+    fixed = feed.steering.union(recipe.given[0].values)
+    values = {
+        name: moved(value, scale, shift, recipe.limits.of(name)) if is_float(value) and name not in fixed else value
+        for name, value in feed.values.items()
+    }
+    label = f"{feed.label} times {scale:g}" if shift == 0 else f"{feed.label} plus {shift:g}"
+    return Feed(label, values, feed.steering)

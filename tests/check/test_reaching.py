@@ -1,0 +1,180 @@
+"""What is not the same in two models is reached by some inputs, or the verdict says that nothing shows what it does."""
+
+from __future__ import annotations
+
+import pytest
+from onnx import ModelProto
+
+import onnxact
+from onnxact.check import Verdict, check
+from onnxact.check.branching import branches, is_decided
+from onnxact.check.changes import changes
+from onnxact.check.conditions import thresholds
+from onnxact.check.subject import open_subject
+from onnxact.model.view import View
+from tests.check.models import net, unary
+from tests.check.naming import renamed
+
+THEN, ELSE = "then_branch = t () => (float[N, 8] a) {{ a = {} }}", "else_branch = e () => (float[N, 8] b) {{ b = {} }}"
+PEAK = "m = ReduceMax<keepdims = 0>(x) c = Greater(m, k)"
+
+
+def judged(before: ModelProto, after: ModelProto) -> Verdict:
+    return check(before, after, providers=["cpu"], diagnose=False)
+
+
+def chosen(condition: str, then: str, other: str = "Neg(x)") -> str:
+    return f"{condition} y = If (c) <{THEN.format(then)}, {ELSE.format(other)}>"
+
+
+def model(body: str, weights: str = "float k = {20}", inputs: str = "float[N, 8] x", functions: str = "") -> ModelProto:
+    return net(inputs, "float[N, 8] y", body, weights, functions=functions)
+
+
+@pytest.mark.parametrize("number", ["20", "1000", "1e30", "-50"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        PEAK,
+        "m = ReduceMin<keepdims = 0>(x) c = Less(m, k)",
+        "n = Mul(x, x) m = ReduceMean<keepdims = 0>(n) c = Greater(m, k)",
+        "s = Flatten<axis = 0>(x) i = Constant<value_ints = [0, 0]>() g = GatherND(s, i) c = Equal(g, k)",
+    ],
+)
+def test_a_body_that_is_not_the_same_is_reached_or_named(condition: str, number: str) -> None:
+    before, after = (model(chosen(condition, op), f"float k = {{{number}}}") for op in ("Sin(x)", "Cos(x)"))
+    verdict = judged(before, after)
+    assert not verdict.equivalent, verdict.summary()
+    assert verdict.outcome == "different" or any("then_branch is not the same" in item for item in verdict.reasons)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("number", ["10000", "1e30"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "c = Greater(x, k) y = Where(c, z, x)",
+        "c = Greater(x, k) y = Where(c, k, x)",
+        "c = Equal(x, k) y = Where(c, z, x)",
+        "c = Less(x, k) f = Cast<to = 1>(c) y = Mul(f, x)",
+        "c = Less(x, k) f = Cast<to = 1>(c) g = Unsqueeze(f, axes) h = Squeeze(g, axes) y = Mul(x, h)",
+        "m = ReduceMax<keepdims = 1>(x) c = Less(m, k) n = Neg(x) y = Where(c, x, n)",
+    ],
+)
+def test_a_choice_of_one_model_only_is_made_both_ways(choice: str, number: str, *, swapped: bool) -> None:
+    weights = f"float k = {{{number}}}, float z = {{0}}, int64[1] axes = {{0}}"
+    pair = model("y = Identity(x)", ""), model(choice, weights)
+    assert judged(*(pair[::-1] if swapped else pair)).outcome == "different"
+
+
+def test_a_choice_between_other_values_takes_those() -> None:
+    body = "c = Greater(x, k) s = {}(x) y = Where(c, s, x)"
+    pair = [model(body.format(op), "float k = {10000}") for op in ("Sin", "Cos")]
+    assert judged(*pair).outcome == "different"
+    masked = "c = Greater(x, k) f = Cast<to = 1>(c) s = {}(x) t = Mul(s, f) y = Add(x, t)"
+    assert judged(*(model(masked.format(op), "float k = {10000}") for op in ("Sin", "Cos"))).outcome == "different"
+
+
+@pytest.mark.parametrize(
+    ("condition", "inputs", "weights", "outcome"),
+    [
+        ("c = Equal(k, s)", "int64 k, float[N, 8] x", "int64 s = {77}", "different"),
+        ("p = Add(k, k) c = Equal(p, s)", "int64 k, float[N, 8] x", "int64 s = {77}", "inconclusive"),
+        ("p = Mul(k, k) c = Equal(p, s)", "int64 k, float[N, 8] x", "int64 s = {49}", "inconclusive"),
+        ("h = Shape(x) g = Gather(h, z) c = Greater(g, s)", "float[N, 8] x", "int64 s = {7}, int64 z={0}", "different"),
+        ("p = Not(q) c = And(p, r)", "bool q, bool r, float[N, 8] x", "", "different"),
+        ("f = Cast<to = 1>(k) c = Greater(f, s)", "int32 k, float[N, 8] x", "float s = {300}", "different"),
+    ],
+)
+@pytest.mark.parametrize("in_both", [False, True])
+def test_conditions_on_other_inputs(condition: str, inputs: str, weights: str, outcome: str, *, in_both: bool) -> None:
+    """Also where only the model after has the condition, so that nothing in the one before tells its constants."""
+    after = model(chosen(condition, "Cos(x)"), weights, inputs)
+    before = model(chosen(condition, "Sin(x)") if in_both else "y = Neg(x)", weights, inputs)
+    verdict = judged(before, after)
+    assert verdict.outcome == outcome, verdict.summary()
+    if outcome == "inconclusive":
+        assert any("was never true on any inputs that were tried" in reason for reason in verdict.reasons)
+
+
+def test_bodies_in_bodies_and_in_functions() -> None:
+    inner = "d = ReduceMax<keepdims = 0>(x) e = Greater(d, k) b = If (e) <then_branch = t2 () => (float[N, 8] f) "
+    inner += "{{ f = {}(x) }}, else_branch = e2 () => (float[N, 8] g) {{ g = Neg(x) }}>"
+    outer = "o = ReduceMin<keepdims = 0>(x) p = Less(o, k) y = If (p) <then_branch = t () => (float[N, 8] a) "
+    outer += "{ a = Neg(x) }, else_branch = e () => (float[N, 8] b) { INNER }>"
+    pair = [model(outer.replace("INNER", inner.format(op))) for op in ("Sin", "Cos")]
+    assert not judged(*pair).equivalent
+    function = '<opset_import: ["" : 18], domain: "local"> f (x, k) => (y) {{ {} }}'
+    bodies = [
+        "m = ReduceMax<keepdims = 0>(x) c = Greater(m, k) y = If (c) <then_branch = t () => (float[N, 8] a) "
+        f"{{ a = {op}(x) }}, else_branch = e () => (float[N, 8] b) {{ b = Neg(x) }}>"
+        for op in ("Sin", "Cos")
+    ]
+    pair = [model("y = local.f(x, k)", functions=function.format(body)) for body in bodies]
+    assert judged(*pair).outcome == "different"
+
+
+def test_a_loop_that_never_turns() -> None:
+    inner = "body = b (int64 i, bool c, float[N, 8] v) => (bool d, float[N, 8] w) {{ d = Identity(c) w = {}(v) }}"
+    body = f"y = Loop (n, , x) <{inner}>"
+    pair = [model(body.format(op), "int64 n = {0}") for op in ("Sin", "Cos")]
+    verdict = judged(*pair)
+    assert verdict.outcome == "inconclusive"
+    assert "body is not the same in both models, and no inputs that were tried ran it" in verdict.reasons[0]
+
+
+def test_what_no_input_bears_on_needs_no_inputs() -> None:
+    """A condition that is always the same decides the same in every run."""
+    always = "h = Shape(x) g = Gather(h, one) c = Equal(g, eight)"
+    weights = "int64 one = {1}, int64 eight = {8}"
+    pair = [model(chosen(always, "Sin(x)", other), weights) for other in ("Neg(x)", "Exp(x)")]
+    assert judged(*pair).equivalent
+    view = View(pair[0])
+    assert is_decided(view.main, "c")
+    assert not is_decided(View(model(chosen(PEAK, "Sin(x)"))).main, "c")
+
+
+def test_what_is_the_same_under_other_names_is_the_same() -> None:
+    before = model(chosen(PEAK, "Sin(x)"))
+    after, _ = renamed(before)
+    views = View(before), View(after)
+    found = changes((open_subject(before), open_subject(after)), views, ({}, {}))
+    assert (found.touched, found.others) == ((), ((), ()))
+    assert judged(before, after).equivalent
+
+
+def test_rewrites_next_to_what_is_never_reached_are_right() -> None:
+    """Neither sites nor other nodes that are written differently make more of a body that is the same."""
+    never = chosen("h = Mul(k, one) m = ReduceMax<keepdims = 0>(x) c = Greater(m, h)", "Sin(x)", "Neg(l)")
+    weights = "float k = {1e38}, float one = {1}, float slope = {0.2}"
+    before = model(f"l = LeakyRelu<alpha = 0.2>(x) {never}", weights)
+    assert judged(before, onnxact.decompose(before, form="mul-max").model).equivalent
+    other = model(f"d = Neg(x) r = Relu(d) p = Mul(r, slope) q = Relu(x) l = Sub(q, p) {never}", weights)
+    assert judged(before, other).equivalent
+
+
+def test_branches_say_what_is_not_the_same() -> None:
+    pair = [model(chosen(PEAK, op)) for op in ("Sin(x)", "Cos(x)")]
+    views = View(pair[0]), View(pair[1])
+    found = changes((open_subject(pair[0]), open_subject(pair[1])), views, ({}, {}))
+    (branch,) = branches(found, 0)
+    assert branches(found, 1) == ()
+    assert (branch.probe.input, branch.what) == ("c", "/If#2.then_branch")
+    assert (
+        branch.doubt(None, "")
+        == "/If#2.then_branch is not the same in both models, and no inputs that were tried ran it"
+    )
+    assert "is not known: why" in branch.doubt(None, "why")
+
+
+def test_thresholds_of_named_conditions() -> None:
+    body = "c = Greater(x, k) d = Less(x, l) y = Where(c, x, x) w = Where(d, x, x)"
+    where = net("float[N, 8] x", "float[N, 8] y", body, "float k = {5}, float l = {-300}")
+    assert thresholds(where).numbers == ()
+    assert thresholds(where, ["d"]).numbers == (-300.0,)
+    assert set(thresholds(where, ["c", "d"]).scales) == {50.0, -50.0, 3000.0, -3000.0}
+
+
+def test_numbers_near_constants_are_fed() -> None:
+    after = unary("k = Constant<value_float = 3.25>() c = Equal(x, k) n = Neg(x) y = Where(c, n, x)")
+    assert judged(unary("y = Identity(x)"), after).outcome == "different"
