@@ -15,6 +15,7 @@ from onnxact.check import SiteEvidence, SiteProbe, Verdict, check, make_inputs
 from onnxact.check.inputs import Feed
 from onnxact.check.sites import SiteJob, judge_sites
 from onnxact.check.subject import open_subject
+from onnxact.report.plain import plain_text
 from tests.check.models import LEAKY, MUL_ABS_ADD, MUL_MAX, RELU, net, unary
 
 SITE = SiteProbe("", "", "x", "y")
@@ -326,7 +327,29 @@ def test_external_weights_are_shared_by_every_copy(tmp_path: Path) -> None:
     assert on_cpu(tmp_path / "m.onnx", other, folder=tmp_path).outcome == "different"
 
 
-# One model only.
+# One model only, or no form of the table.
+
+
+@pytest.mark.parametrize("condition", ["m = ReduceMax<keepdims = 0>(x) c = Less(m, k)", "c = Equal(k, k)"])
+def test_a_branch_that_no_input_takes_may_hide_another_function(condition: str) -> None:
+    branch = "{} = {} () => (float[N, 8] {}) {{ {} = {}(x) }}"
+    branches = branch.format("then_branch", "t", "a", "a", "Relu"), branch.format("else_branch", "e", "b", "b", "Abs")
+    after = net("float[N, 8] x", "float[N, 8] y", f"{condition} y = If(c) <{', '.join(branches)}>", "float k = {1e5}")
+    verdict = on_cpu(unary("y = Relu(x)"), after)
+    assert verdict.outcome == "inconclusive", verdict.summary()
+    assert any("it is no form of the table" in reason for reason in verdict.reasons)
+    assert not any(output.differing for output in verdict.outputs)
+
+
+def test_sites_that_no_value_entered_do_not_count_as_reached() -> None:
+    model = unary(LEAKY)
+    changed = onnxact.decompose(model, form="mul-max").model
+    for array in (np.zeros((0, 8), np.float32), np.full((2, 8), np.nan, np.float32)):
+        verdict = on_cpu(model, changed, inputs={"x": array})
+        assert verdict.outcome == "inconclusive"
+        assert [item.reach for item in verdict.sites] == ["settled"]
+        text = "\n".join(plain_text(verdict, width=150).splitlines())
+        assert "0 of 1 site reached on every side of their kinks, 1 not reached on every side, settled" in text
 
 
 def test_a_site_in_one_model_only_is_said_and_its_branches_count() -> None:
