@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from onnx import ModelProto
 
+from onnxact.check.exchange import Exchange
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
 from onnxact.check.providers import runtime
@@ -20,13 +21,13 @@ from onnxact.check.verdict import OutputEvidence, Verdict, conclude
 class Evidence:
     """Everything that was found: by provider, by site, and what a reader has to know besides.
 
-    `other_constants`: those that are not the same in two models that are the same but for them and the sites.
+    `exchange` is of the constants that are not the same outside the sites.
     """
 
     parts: Mapping[str, PairEvidence]
     sites: tuple[SiteEvidence, ...]
     notes: tuple[str, ...] = ()
-    other_constants: tuple[str, ...] = ()
+    exchange: Exchange | None = None
 
     @property
     def outputs(self) -> tuple[OutputEvidence, ...]:
@@ -83,12 +84,16 @@ def _site_findings(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _hidden_constants(evidence: Evidence) -> Iterator[Finding]:
-    """Constants that are not the same although no output differs by as much as a bit: nothing shows what they do."""
-    if not evidence.other_constants or any(output.differing for output in evidence.outputs):
-        return
-    first, more = evidence.other_constants[0], len(evidence.other_constants) - 1
-    several = f"constant {first!r} and {more} more are" if more else f"constant {first!r} is"
-    yield Finding("inconclusive", f"{several} not the same in both models, and no output shows a difference")
+    """Constants that are not the same although no output shows what they do; where outputs differ anyway, they are not
+    looked for.
+    """
+    different = any(output.outcome == "different" for output in evidence.outputs)
+    hidden = () if evidence.exchange is None or different else evidence.exchange.hidden
+    if hidden:
+        several = (
+            f"constant {hidden[0]!r} and {len(hidden) - 1} more are" if hidden[1:] else f"constant {hidden[0]!r} is"
+        )
+        yield Finding("inconclusive", f"{several} not the same in both models, and no output shows a difference")
 
 
 def _gaps(model: ModelProto, parts: Mapping[str, PairEvidence]) -> Iterator[Finding]:

@@ -170,7 +170,7 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
             notes.append(f"left out: {found}")
         else:
             parts[name] = found
-    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.other_constants)
+    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.exchange)
     verdict = verdict_of(job.before.model, evidence, job.tolerance, job.options)
     return _diagnosed(job, verdict, feeds) if job.diagnose else verdict
 

@@ -11,10 +11,12 @@ from functools import cached_property
 
 from onnxact.check.alone import ELEM_TYPES, Alone, Expected, Trier
 from onnxact.check.bounds import Values, interval, values_in
+from onnxact.check.exchange import Names, differing_constants
 from onnxact.check.interval import ANY, Interval
 from onnxact.check.meaning import keeps_bits, meaning_of
 from onnxact.check.pairing import Pairing
 from onnxact.check.placing import Instance, Placed, place
+from onnxact.check.region import between
 from onnxact.check.scopes import Chain
 from onnxact.check.site_evidence import FromCaller, Meaning, SiteProbe
 from onnxact.check.standard import Standard, Standards
@@ -183,6 +185,24 @@ class Knowledge:
         """What is not the same in both models outside the sites."""
         pairing = self.pairing
         return surroundings(self.before, self.after, pairing.views, self.probes, pairing.paths)
+
+    @cached_property
+    def other_constants(self) -> tuple[Names, ...]:
+        """The constants outside the sites that are not the same: where the structure is, all; else those in aligned
+        places of the main graphs.
+        """
+        if not self.surroundings.structure:
+            return tuple((name, name) for name in self.surroundings.constants)
+        return differing_constants(self.pairing.graphs, self.pairing.alignment, (self._inner(0), self._inner(1)))
+
+    def _inner(self, side: int) -> set[int]:
+        """The positions of the nodes of all sites of the main graph of one model."""
+        graph, skipped = self.pairing.graphs[side], SIDES[1 - side]
+        probes = [probe for probe in self.probes if not probe.scope and probe.only_in != skipped]
+        found: set[int] = set()
+        for entering, leaving in (probe.names(SIDES[side]) for probe in probes):
+            found.update(between(graph.nodes, graph.made_by, {entering}, leaving))
+        return found
 
     # What can enter it
 

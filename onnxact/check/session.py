@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import EncodeError
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnxact.check.graph import required_inputs
 from onnxact.check.loading import with_node
@@ -98,6 +98,7 @@ def open_session(
     optimise: bool | str,
     extra_outputs: Sequence[str] = (),
     extra_nodes: Sequence[NodeProto] = (),
+    extra_inputs: Sequence[ValueInfoProto] = (),
     threads: int = 0,
     name_nodes: bool = False,
     optimised_path: Path | None = None,
@@ -105,7 +106,8 @@ def open_session(
 ) -> Session | RunFailure:
     """Load `subject` with its own options, and the main-graph values in `extra_outputs` as further outputs.
 
-    `extra_nodes` are added behind the others, so that there may be outputs of theirs.
+    `extra_nodes` are added behind the others, so that there may be outputs of theirs. `extra_inputs` are initializers
+    that can be given otherwise than they are stored.
     `optimise` is off, on, or one of providers.LEVELS. `threads` 0 leaves their number to ONNX Runtime; 1 starts none,
     which is quicker for a few nodes. `name_nodes` gives every node a name of its own, by which `assigned` lists it.
     `optimised_path` is where ONNX Runtime writes the model as it optimised it, `disabled` the optimisations left out.
@@ -115,10 +117,10 @@ def open_session(
     source, names = _named(subject) if name_nodes else (subject, None)
     try:
         handle = create(
-            _source(source, extra_outputs, extra_nodes),
+            _source(source, _addition(source, extra_outputs, extra_nodes, extra_inputs)),
             provider,
             optimise=optimise,
-            folder=_folder(source, extra_outputs),
+            folder=_folder(source, is_extended=bool(extra_outputs or extra_inputs)),
             threads=threads,
             options=subject.options,
             optimised_path=None if optimised_path is None else str(optimised_path),
@@ -151,10 +153,10 @@ def _profiled(subject: Subject, provider: str, inputs: Mapping[str, Any]) -> Whe
     source, names = _named(subject)
     with TemporaryDirectory(prefix="onnxact-") as folder:
         handle = create(
-            _source(source, ()),
+            _source(source, ModelProto()),
             provider,
             optimise=False,
-            folder=_folder(source, ()),
+            folder=_folder(source, is_extended=False),
             options=subject.options,
             profile=str(Path(folder) / "profile"),
         )
@@ -212,31 +214,46 @@ def _named(subject: Subject) -> tuple[Subject, NodeNames]:
     return replace(subject, model=model, path=None), names
 
 
-def _folder(subject: Subject, extra_outputs: Sequence[str]) -> str | None:
+def _folder(subject: Subject, *, is_extended: bool) -> str | None:
     """Where external data lie; ONNX Runtime knows it itself where it loads a file."""
-    loads_file = subject.path is not None and not extra_outputs
+    loads_file = subject.path is not None and not is_extended
     return None if loads_file or subject.folder is None else str(subject.folder)
 
 
-def _source(subject: Subject, extra_outputs: Sequence[str], extra_nodes: Sequence[NodeProto] = ()) -> str | bytes:
+def _source(subject: Subject, addition: ModelProto) -> str | bytes:
     """What ONNX Runtime is to load.
 
-    Extra outputs are appended as bytes: protobuf merges a repeated `graph` field, so that no copy of the model is made
-    (protobuf.dev/programming-guides/encoding, "Last One Wins"). ONNX Runtime infers the type of an output with only a
-    name. An input is none of them: OpenVINO does not load a model whose input is an output.
+    What is added is appended as bytes: protobuf merges a repeated `graph` field, so that no copy of the model is made
+    (protobuf.dev/programming-guides/encoding, "Last One Wins").
     """
-    if subject.path is not None and not extra_outputs:
+    is_extended = addition.HasField("graph")
+    if subject.path is not None and not is_extended:
         return str(subject.path)
     data = subject.model.SerializeToString() if subject.path is None else subject.path.read_bytes()
+    return bytes(data + addition.SerializeToString()) if is_extended else bytes(data)
+
+
+def _addition(
+    subject: Subject,
+    extra_outputs: Sequence[str],
+    extra_nodes: Sequence[NodeProto],
+    extra_inputs: Sequence[ValueInfoProto],
+) -> ModelProto:
+    """What is added to a model. ONNX Runtime infers the type of an output with only a name. An input is none of them:
+    OpenVINO does not load a model whose input is an output. Below IR version 4 every initializer has to be an input.
+    """
     given = {value.name for value in required_inputs(subject.model.graph)}
     declared = {value.name for value in subject.model.graph.output} | given
     addition = ModelProto()
+    if extra_inputs:
+        addition.ir_version = max(subject.model.ir_version, 4)
+        addition.graph.input.extend(extra_inputs)
     if extra_nodes:
         addition.graph.node.extend(extra_nodes)
     for name in dict.fromkeys(extra_outputs):
         if name not in declared:
             addition.graph.output.add().name = name
-    return bytes(data + addition.SerializeToString()) if addition.HasField("graph") else bytes(data)
+    return addition
 
 
 def _demand_provider(session: Session) -> None:

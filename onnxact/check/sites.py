@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from onnxact.check.agreement import agreeing
 from onnxact.check.alone import ELEM_TYPES
+from onnxact.check.exchange import Exchange
 from onnxact.check.inputs import Feed
 from onnxact.check.interval import ANY
 from onnxact.check.knowledge import Knowledge
@@ -54,13 +55,13 @@ class SiteJob:
 class Judged:
     """The evidence of every site, in the order given, and the further inputs that it took.
 
-    `other_constants`: the constants that are not the same in two models that are the same but for them and the sites;
-    of a rewrite, which has none, they are not looked at.
+    `exchange` is of the constants outside the sites that are not the same; of a rewrite, which has none, they are not
+    looked at.
     """
 
+    exchange: Exchange
     evidence: tuple[SiteEvidence, ...] = ()
     feeds: tuple[Feed, ...] = ()
-    other_constants: tuple[str, ...] = ()
 
 
 def judge_sites(job: SiteJob) -> Judged:
@@ -69,9 +70,9 @@ def judge_sites(job: SiteJob) -> Judged:
     Raises ProviderError where a session does not get the provider.
     """
     known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact, job.tolerance)
-    constants = () if job.sites else known.surroundings.constants
+    exchange = Exchange(job.before, job.after, () if job.sites else known.other_constants, job.feeds, job.provider)
     if not known.probes:
-        return Judged(other_constants=constants)
+        return Judged(exchange)
     job.progress("running sites on their own", 0.1)
     watched = _Watched(job, known)
     job.progress("observing sites", 0.12)
@@ -81,7 +82,7 @@ def judge_sites(job: SiteJob) -> Judged:
     found = [_found(known, probe, before, after) for probe in known.probes]
     agree = _agreeing(job, known, [item.probe for item in found if item.asks_for_agreement], before.kept)
     evidence = (evidence_of(replace(item, agrees=agree.get(item.probe, False))) for item in found)
-    return Judged(tuple(evidence), before.kept, constants)
+    return Judged(replace(exchange, feeds=job.feeds + before.kept), tuple(evidence), before.kept)
 
 
 @dataclass(frozen=True)
