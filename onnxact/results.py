@@ -190,7 +190,7 @@ class Result:
             exact = needs_exact(self.sites) and not self.taken_apart
             return judge(original, self.proto, sites=seen, exact=exact, **options)
         except UnloadableError as error:
-            return Verdict("inconclusive", (str(error),))
+            return Verdict("different" if error.is_after else "inconclusive", (str(error),))
 
     def drift(self, **options: Any) -> Drift:
         """Return how far the outputs moved: what a swap did to the model's numbers."""

@@ -1,8 +1,8 @@
 """(graph before, graph after) -> which value of one is which value of the other.
 
 In this order: the inputs and outputs of the models, which have equal names; values computed in the same way from the
-inputs (by digest); equal names, where names can be trusted; layers with the same weights; the same structure with other weights; the neighbours of what
-is aligned, through nodes of the same op.
+inputs (by digest); equal names, where names can be trusted; layers with the same weights; the same structure with other
+weights; the neighbours of what is aligned, through nodes of the same op.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from onnx import ModelProto
 from onnxact.check.exchange import Exchange
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
-from onnxact.check.providers import runtime
+from onnxact.check.providers import runtime_version
 from onnxact.check.site_evidence import SiteEvidence
 from onnxact.check.site_outcome import site_outcome
 from onnxact.check.tolerance import Tolerance
@@ -59,11 +59,6 @@ def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, opt
         options=options,
         runtime=runtime_version(),
     )
-
-
-def runtime_version() -> str:
-    """The package that ran the models, with its version."""
-    return f"onnxruntime {runtime().__version__}"
 
 
 def _output_findings(outputs: Sequence[OutputEvidence]) -> Iterator[Finding]:

@@ -8,23 +8,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from onnxact.check.case import Case
-from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
+from onnxact.check.conclusion import Evidence, verdict_of
 from onnxact.check.distance import UNIT_ROUNDOFF
 from onnxact.check.divergence import find_divergence
 from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, further_feeds, make_recipe, save_feeds
 from onnxact.check.inputs import Feed, NoInputError
-from onnxact.check.interface import interface_differences, interface_notes
+from onnxact.check.interface import interface_differences, interface_notes, unread_inputs
 from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Held, Pair, PairEvidence, open_primary, run_pair
-from onnxact.check.providers import Resolved, resolve_providers, runtime_options
+from onnxact.check.providers import Resolved, resolve_providers, runtime_options, runtime_version
 from onnxact.check.runners.backend import Backend
 from onnxact.check.runners.judging import BackendJob, judge_on_backend
 from onnxact.check.runners.known import ONNXRUNTIME, find_backend
 from onnxact.check.session import RunFailure, Session
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Judged, SiteJob, judge_sites
-from onnxact.check.subject import Source, Subject, open_subject, same_source
+from onnxact.check.subject import Source, Subject, open_subject, same_source, without_inputs
 from onnxact.check.symptoms import Symptoms
 from onnxact.check.tolerance import Given as GivenTolerance
 from onnxact.check.tolerance import Tolerance, demand_outputs, tolerance
@@ -80,7 +80,8 @@ def check(
     done and the fraction done.
 
     Raises UsageError; ProviderError, also where a site of `after` did not run on a provider that was asked for;
-    ModelError (a file that is no model, and UnloadableError where ONNX Runtime does not load `before`);
+    ModelError (a file that is no model, and UnloadableError where ONNX Runtime does not load `before`, or knows
+    an op of `after` not at all or finds it invalid: without a kernel for it, `after` is different);
     MissingPackageError.
     """
     chosen = _backend(backend, providers)
@@ -94,11 +95,13 @@ def check(
     differences = interface_differences(pair[0].model, pair[1].model)
     if differences:
         return replace(said, reasons=differences, runtime=runtime_version())
+    declared = interface_notes(pair[0].model, pair[1].model)
+    pair[1] = without_inputs(pair[1], unread_inputs(pair[0].model, pair[1].model))
     recipe = make_recipe(
         pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range, save_to=save_inputs
     )
     report = progress or (lambda _what, _done: None)
-    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, exact, memory_budget, diagnose, report, chosen)
+    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, declared, exact, memory_budget, diagnose, report, chosen)
     try:
         return _judged(job, resolved, may_drop=providers is None)
     except NoInputError as error:
@@ -110,13 +113,14 @@ def check(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be checked, and how."""
+    """What is to be checked, and how. `declared`: what a reader should know of their inputs and outputs."""
 
     before: Subject
     after: Subject
     recipe: Recipe
     sites: tuple[SiteProbe, ...]
     tolerance: Tolerance
+    declared: tuple[str, ...]
     exact: bool
     memory_budget: int
     diagnose: bool
@@ -244,5 +248,4 @@ def _pair(job: _Job, feeds: tuple[Feed, ...], provider: str) -> Pair:
 def _notes(job: _Job) -> tuple[str, ...]:
     """What a reader should know of the two models, without their being run."""
     same = job.before.model == job.after.model and job.before.folder == job.after.folder
-    declared = interface_notes(job.before.model, job.after.model)
-    return ("the two models have the same content", *declared) if same else declared
+    return ("the two models have the same content", *job.declared) if same else job.declared

@@ -31,7 +31,11 @@ _NOISE = re.compile(
 
 
 class UnloadableError(ModelError):
-    """A model that ONNX Runtime cannot load, so that nothing can be said about it."""
+    """A model that ONNX Runtime cannot load, so that nothing can be said about it; `is_after`: that after."""
+
+    def __init__(self, message: str, *, is_after: bool = False) -> None:
+        super().__init__(message)
+        self.is_after = is_after
 
 
 def with_node(model: ModelProto, message: str) -> str:

@@ -26,7 +26,12 @@ from onnxact.errors import ProviderError
 Array = npt.NDArray[Any]
 Outputs = dict[str, Any]
 
-# What ONNX Runtime 1.20 to 1.31 and its CUDA provider say where memory runs out.
+# What ONNX Runtime 1.20 to 1.31 says of a model with an op that it does not know, or that is no valid one; and what it
+# and its CUDA provider say where memory runs out.
+_INVALID = re.compile(
+    r"is not a registered function/op|No Op registered for|[Ii]nvalid model|INVALID_PROTOBUF|"
+    r"Type Error: |ShapeInferenceError"
+)
 _MEMORY = re.compile(
     r"Failed to allocate memory|bad_alloc|bad allocation|out of memory|smaller than requested bytes|Unable to allocate"
 )
@@ -36,12 +41,14 @@ _MEMORY = re.compile(
 class RunFailure:
     """A model that was not loaded (`stage` "load") or not run (`stage` "run"), with ONNX Runtime's first line.
 
-    `of_model`: whether that can be the model's fault, and not the provider's.
+    `of_model`: whether that can be the model's fault, and not the provider's. `is_invalid`: whether it is no model that
+    ONNX Runtime knows: an op that is not registered, or a graph that is not valid; not one without a kernel.
     """
 
     stage: str
     message: str
     of_model: bool = True
+    is_invalid: bool = False
 
     @property
     def for_memory(self) -> bool:
@@ -127,7 +134,9 @@ def open_session(
             disabled=disabled,
         )
     except _load_errors() as error:
-        return RunFailure("load", with_node(subject.model, first_line(error)))
+        message = first_line(error)
+        is_invalid = _INVALID.search(message) is not None
+        return RunFailure("load", with_node(subject.model, message), is_invalid=is_invalid)
     session = Session(handle, provider, optimise not in (False, "off"), subject, names)
     _demand_provider(session)
     return session
