@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import ModelProto
 
@@ -12,7 +12,7 @@ from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
 from onnxact.check.providers import runtime_version
 from onnxact.check.site_evidence import SiteEvidence
-from onnxact.check.site_outcome import site_outcome
+from onnxact.check.site_outcome import site_outcome, weighed
 from onnxact.check.tolerance import Tolerance
 from onnxact.check.verdict import OutputEvidence, Verdict, conclude
 
@@ -38,6 +38,7 @@ class Evidence:
 def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, options: RuntimeOptions) -> Verdict:
     """Different beats inconclusive beats equivalent; every reason once, differences first."""
     parts = evidence.parts.values()
+    evidence = replace(evidence, sites=tuple(weighed(item, evidence.outputs) for item in evidence.sites))
     findings = [
         *(finding for part in parts for finding in part.findings),
         *_output_findings(evidence.outputs),
@@ -54,7 +55,7 @@ def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, opt
         sites=evidence.sites,
         providers=tuple(evidence.parts),
         tolerance=tolerance,
-        notes=(*evidence.notes, *(note for part in parts for note in part.notes)),
+        notes=(*evidence.notes, *_tolerated(evidence.sites), *(note for part in parts for note in part.notes)),
         placements=tuple(item for part in parts for item in part.placements),
         options=options,
         runtime=runtime_version(),
@@ -76,6 +77,12 @@ def _site_findings(evidence: Evidence) -> Iterator[Finding]:
         outcome = site_outcome(item, evidence.outputs)
         if outcome is not None:
             yield Finding(outcome, f"{item.site}: {item.doubt}")
+
+
+def _tolerated(sites: Sequence[SiteEvidence]) -> Iterator[str]:
+    for item in sites:
+        if item.tolerated:
+            yield f"{item.site} is another function, within the tolerance given for the outputs: {item.differs}"
 
 
 def _hidden_constants(evidence: Evidence) -> Iterator[Finding]:

@@ -222,7 +222,6 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
             job.sites,
             provider,
             job.exact,
-            job.tolerance,
             job.memory_budget,
             job.progress,
         )

@@ -6,7 +6,7 @@ What it means in each model, where it is computed, what it does on its own, what
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from onnxact.check.alone import ELEM_TYPES, Alone, Expected, Trier
@@ -22,7 +22,6 @@ from onnxact.check.site_evidence import FromCaller, Meaning, SiteProbe
 from onnxact.check.standard import Standard, Standards
 from onnxact.check.subject import Subject
 from onnxact.check.surroundings import Surroundings, surroundings
-from onnxact.check.tolerance import Tolerance
 from onnxact.model.view import View
 from onnxact.rewrite.find import find
 
@@ -33,8 +32,7 @@ SIDES = ("before", "after")
 class Knowledge:
     """Two models and their sites: those named in `sites`, or if there are none, all that the models have.
 
-    `exact`: on the CPU a site has to keep the bits. `tolerance` is what a caller allows. Everything is worked out when
-    it is first asked for.
+    `exact`: on the CPU a site has to keep the bits. Everything is worked out when it is first asked for.
     """
 
     before: Subject
@@ -42,7 +40,6 @@ class Knowledge:
     sites: tuple[SiteProbe, ...] = ()
     provider: str = "cpu"
     exact: bool = False
-    tolerance: Tolerance = field(default_factory=Tolerance)
 
     @cached_property
     def pairing(self) -> Pairing:
@@ -144,7 +141,6 @@ class Knowledge:
             Standard(
                 function,
                 own,
-                self.tolerance.of(""),
                 exact=kept and (self.exact or (own is not None and own.exact)) and not _is_narrow(function),
                 on_cpu=on_cpu,
                 defines=own is function,
@@ -159,7 +155,7 @@ class Knowledge:
     @cached_property
     def alone(self) -> Mapping[SiteProbe, Alone]:
         """What every site that is in both models does on its own."""
-        trier = Trier(*self.placed, self.provider, self.exact and self.provider == "cpu", self.tolerance.of(""))
+        trier = Trier(*self.placed, self.provider, self.exact and self.provider == "cpu")
         wanted = [probe for probe in self.probes if not probe.only_in and self.dtype(probe) in ELEM_TYPES]
         return trier.run({probe: self._expected(probe) for probe in wanted})
 

@@ -194,7 +194,8 @@ class SiteEvidence:
     went through, although nothing in the graph rules them out, or why nothing was observed; `ruled_out`, what the
     graph rules out. `reached`: inputs went through every other one; `settled`: not all of them, but the site is the
     same on its own and so is everything around it, or what enters it. `unknown`: why it is not known to be one function
-    in both models. `alone` is "same", "identical", "differs: ...", "not run: ...", or empty where it was not tried, and
+    in both models. `tolerated`: it is another function, and every output that it moves is within a tolerance that the
+    caller gave. `alone` is "same", "identical", "differs: ...", "not run: ...", or empty where it was not tried, and
     `surroundings` "the same" or why not.
     `before` and `after` hold the values that left the site in the models' own runs against the reference;
     `alone_before` and `alone_after` do so for the site on its own, fed with both sides of every kink and with every
@@ -205,6 +206,7 @@ class SiteEvidence:
     reached: bool
     outcome: SiteOutcome = "inconclusive"
     settled: bool = False
+    tolerated: bool = False
     differs: str = ""
     unknown: str = ""
     missed: str = ""
@@ -244,5 +246,7 @@ class SiteEvidence:
     @property
     def doubt(self) -> str:
         """Why this site keeps the verdict from being "equivalent"; empty where it does not."""
+        if self.tolerated:
+            return ""
         missed = "" if self.reached or self.settled else self.missed
         return "; ".join(part for part in (self.differs, self.unknown, missed) if part)

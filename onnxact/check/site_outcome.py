@@ -6,7 +6,7 @@ on its own the same, every branch reached, nothing outside its bound  ->  equiva
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from onnxact.check.accuracy import described
@@ -128,13 +128,22 @@ def evidence_of(found: Found) -> SiteEvidence:
     )
 
 
+def weighed(item: SiteEvidence, outputs: Sequence[OutputEvidence]) -> SiteEvidence:
+    """The evidence of a site, tolerated where it is another function, inputs went through all of it, and the outputs
+    that differ are all within a tolerance that the caller gave.
+    """
+    moved = [output for output in outputs if output.differing]
+    within = all(output.outcome == "equivalent" and output.tolerance == "given" for output in moved)
+    return replace(item, tolerated=bool(item.differs and item.reached and moved and within))
+
+
 def site_outcome(item: SiteEvidence, outputs: Sequence[OutputEvidence]) -> Outcome | None:
     """What one site means for the whole verdict; None where it says nothing against "equivalent".
 
     A site of another function is a difference where any output differs by as much as a bit. Where none does, something
     hides it on all inputs that were tried, and the models need not differ.
     """
-    if item.differs:
+    if item.differs and not item.tolerated:
         return "different" if any(output.differing for output in outputs) else "inconclusive"
     return "inconclusive" if item.doubt else None
 

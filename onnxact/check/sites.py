@@ -7,7 +7,7 @@ anything but sites tells the models apart; further inputs for branches that none
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from onnxact.check.agreement import agreeing
 from onnxact.check.alone import ELEM_TYPES
@@ -20,7 +20,6 @@ from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
 from onnxact.check.subject import Subject
 from onnxact.check.tally import missing
-from onnxact.check.tolerance import Tolerance
 from onnxact.check.watching import Candidates, Seen, Watched, Watcher, Watching
 
 Progress = Callable[[str, float], None]
@@ -36,7 +35,7 @@ class SiteJob:
     """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
 
     `feeds` are the sets of inputs, `candidates` makes further ones. `exact`: on the CPU a site has to keep the bits.
-    `tolerance` is what a caller allows. `memory_budget`, in bytes, is for values held at a time.
+    `memory_budget`, in bytes, is for values held at a time.
     """
 
     before: Subject
@@ -46,7 +45,6 @@ class SiteJob:
     sites: tuple[SiteProbe, ...] = ()
     provider: str = "cpu"
     exact: bool = False
-    tolerance: Tolerance = field(default_factory=Tolerance)
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     progress: Progress = _silent
 
@@ -69,7 +67,7 @@ def judge_sites(job: SiteJob) -> Judged:
 
     Raises ProviderError where a session does not get the provider.
     """
-    known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact, job.tolerance)
+    known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact)
     exchange = Exchange(job.before, job.after, () if job.sites else known.other_constants, job.feeds, job.provider)
     if not known.probes:
         return Judged(exchange)
@@ -173,7 +171,6 @@ def _agreeing(
         list(dict.fromkeys(names.values())),
         (*job.feeds, *kept),
         provider=job.provider,
-        tolerance=job.tolerance,
         memory_budget=job.memory_budget,
     )
     return {probe: found[pair] for probe, pair in names.items()}

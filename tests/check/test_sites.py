@@ -156,10 +156,31 @@ def test_a_site_that_nothing_shows_is_inconclusive() -> None:
     assert "relu before, leaky_relu(alpha = 0.2) after" in verdict.reasons[0]
 
 
-def test_a_tolerance_of_the_caller_holds_for_sites_too() -> None:
+TWO = "l = LeakyRelu<alpha = {}>(x) y = Neg(l) z = Abs(l)"
+
+
+@pytest.mark.parametrize(
+    "given", [{"rtol": 0.01}, {"rtol": {"y": 0.01}}, {"atol": 1.0}, {"atol": {"y": 1.0}}, {"rtol": {"": 0.01}}]
+)
+def test_a_tolerance_is_for_outputs_and_what_a_site_moves_within_it_is_said(given: dict[str, Any]) -> None:
     wrong = unary("y = LeakyRelu<alpha = 0.201>(x)")
     assert on_cpu(unary(LEAKY), wrong).outcome == "different"
-    assert on_cpu(unary(LEAKY), wrong, rtol=0.01).equivalent
+    verdict = on_cpu(unary(LEAKY), wrong, **given)
+    assert verdict.equivalent, verdict.summary()
+    assert (verdict.sites[0].outcome, verdict.sites[0].tolerated, verdict.sites[0].doubt) == ("different", True, "")
+    assert any("is another function, within the tolerance given for the outputs" in note for note in verdict.notes)
+    assert on_cpu(unary(LEAKY), wrong, rtol=1e-9).outcome == "different"
+
+
+def test_a_tolerance_for_one_output_says_nothing_of_the_others() -> None:
+    before, after = (net("float[N, 8] x", "float[N, 8] y, float[N, 8] z", TWO.format(a)) for a in (0.2, 0.2000001))
+    assert on_cpu(before, after, rtol=0.01).equivalent
+    assert on_cpu(before, after, rtol={"y": 0.01}).outcome == "different"
+
+
+def test_a_tolerance_is_no_excuse_for_a_branch_that_nothing_entered() -> None:
+    before, after = (unary(f"l = LeakyRelu<alpha = {alpha}>(x) y = Add(l, x)") for alpha in (0.2, 0.201))
+    assert on_cpu(before, after, inputs=positive(), rtol=0.1).outcome == "inconclusive"
 
 
 def test_slope_that_is_computed_from_the_inputs() -> None:
