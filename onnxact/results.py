@@ -170,7 +170,8 @@ class Result:
         """Return the evidence that the rewrite is right; options as for `onnxact.check`.
 
         A decomposition or fusion is compared with the model as it was handed in. A swap means another function: it
-        is compared with that model in which every rewritten site stands in another form of the new activation. Where
+        is compared with that model in which every rewritten site stands in another form of the new activation. Where a
+        fused node is taken apart, all sites of both models are looked at, and the parts around those of one. Where
         ONNX Runtime cannot load the model as it was handed in, the verdict is "inconclusive".
         """
         from onnxact.check import UnloadableError, Verdict
@@ -186,7 +187,7 @@ class Result:
             apply(view, plan)
         options.setdefault("folder", source.folder)
         try:
-            seen = probes(change for change in self.sites if change.is_elementwise)
+            seen = probes(self.sites) if all(change.is_elementwise for change in self.sites) else ()
             exact = needs_exact(self.sites) and not self.taken_apart
             return judge(original, self.proto, sites=seen, exact=exact, **options)
         except UnloadableError as error:

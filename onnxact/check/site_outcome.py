@@ -68,7 +68,8 @@ class Found:
             return ""
         if self.probe.only_in:
             meaning = self.probe.before or self.probe.after
-            return f"{meaning}, in the model {self.probe.only_in} only: what it computes is not compared"
+            why = "what it computes is not compared" if self.alone is None else self.alone.text
+            return f"{meaning}, in the model {self.probe.only_in} only: {why}"
         if self.probe.before is None or self.probe.after is None:
             side = "before" if self.probe.before is None else "after"
             on_its_own = "" if self.alone is None else f", and on its own it was {self.alone.text}"
@@ -189,7 +190,7 @@ def _around(found: Found) -> str:
 
 def _notes(found: Found, differs: str) -> Iterator[str]:
     probe, alone = found.probe, found.alone
-    if found.is_same_alone and (probe.before is None) != (probe.after is None):
+    if found.is_same_alone and not probe.only_in and (probe.before is None) != (probe.after is None):
         yield f"{'before' if probe.before is None else 'after'}, it is no form of the table"
     if alone is not None:
         yield from alone.notes

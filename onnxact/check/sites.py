@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnxact.check.agreement import agreeing
-from onnxact.check.alone import ELEM_TYPES
+from onnxact.check.alone import ELEM_TYPES, Alone
 from onnxact.check.exchange import Exchange
 from onnxact.check.inputs import Feed
 from onnxact.check.interval import ANY
@@ -18,6 +18,7 @@ from onnxact.check.knowledge import Knowledge
 from onnxact.check.lifting import Lifted, lift
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
+from onnxact.check.stretch import Stretches
 from onnxact.check.subject import Subject
 from onnxact.check.tally import missing
 from onnxact.check.watching import Candidates, Seen, Watched, Watcher, Watching
@@ -75,12 +76,15 @@ def judge_sites(job: SiteJob) -> Judged:
     watched = _Watched(job, known)
     job.progress("observing sites", 0.12)
     before = watched.before()
+    feeds = (*job.feeds, *before.kept)
     job.progress("observing sites", 0.16)
-    after = watched.after((*job.feeds, *before.kept), before)
-    found = [_found(known, probe, before, after) for probe in known.probes]
+    after = watched.after(feeds, before)
+    around = Stretches(known, job.provider, feeds, job.memory_budget).run()
+    alone = {**known.alone, **around}
+    found = [_found(known, probe, before, after, alone.get(probe)) for probe in known.probes]
     agree = _agreeing(job, known, [item.probe for item in found if item.asks_for_agreement], before.kept)
     evidence = (evidence_of(replace(item, agrees=agree.get(item.probe, False))) for item in found)
-    return Judged(replace(exchange, feeds=job.feeds + before.kept), tuple(evidence), before.kept)
+    return Judged(replace(exchange, feeds=feeds), tuple(evidence), before.kept)
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,10 @@ def _judged_on(before: Watching, probe: SiteProbe, feeds: Sequence[Feed]) -> fro
     return seen.judged_on if seen is not None and seen.judged_on else frozenset(feed.label for feed in feeds[:1])
 
 
-def _found(known: Knowledge, probe: SiteProbe, before: Watching, after: Watching) -> Found:
+def _found(known: Knowledge, probe: SiteProbe, before: Watching, after: Watching, alone: Alone | None) -> Found:
     first, second = before.seen.get(probe), after.seen.get(probe)
     seen = (second if probe.only_in == "after" else first) or Seen()
     problem = before.problems.get(probe) or after.problems.get(probe, "")
-    alone = known.alone.get(probe)
     found = Found(probe, first, second, problem, alone)
     if not missing(probe, seen.tally, ANY) and not problem:
         return found
