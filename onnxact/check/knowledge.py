@@ -188,7 +188,7 @@ class Knowledge:
         places of the main graphs.
         """
         if not self.surroundings.structure:
-            return tuple((name, name) for name in self.surroundings.constants)
+            return self.surroundings.constants
         return differing_constants(self.pairing.graphs, self.pairing.alignment, (self._inner(0), self._inner(1)))
 
     def _inner(self, side: int) -> set[int]:

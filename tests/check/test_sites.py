@@ -233,6 +233,14 @@ def test_right_on_its_own_with_the_same_around_it_settles() -> None:
     assert (site.missed, site.surroundings) == ("no value below 0 entered it", "the same")
 
 
+def test_other_names_of_values_settle_as_well() -> None:
+    before = unary("a = Neg(x) r = LeakyRelu<alpha = 0.2>(x) b = Neg(r) y = Add(a, b)")
+    after = unary("p = Neg(x) q = LeakyRelu<alpha = 0.2>(x) s = Neg(q) y = Add(p, s)")
+    verdict = on_cpu(before, after, inputs=positive())
+    assert verdict.equivalent, verdict.summary()
+    assert (verdict.sites[0].site.names("after"), verdict.sites[0].surroundings) == (("x", "q"), "the same")
+
+
 def test_right_on_its_own_with_something_else_around_it_does_not() -> None:
     after = unary("m = Mul(x, a) z = Max(x, m) y = Abs(z)")
     after.graph.initializer.append(numpy_helper.from_array(np.array([0.2], np.float32), "a"))
