@@ -101,7 +101,9 @@ def check(
         pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range, save_to=save_inputs
     )
     report = progress or (lambda _what, _done: None)
-    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, declared, exact, memory_budget, diagnose, report, chosen)
+    job = _Job(
+        pair[0], pair[1], recipe, tuple(sites), allowed, declared, exact, memory_budget, diagnose, report, chosen
+    )
     try:
         return _judged(job, resolved, may_drop=providers is None)
     except NoInputError as error:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from onnxact.check.batches import Batch, byte_count, plan_batches
 from onnxact.check.compare import Leaf, compare_sized, sized
 from onnxact.check.inputs import Feed
-from onnxact.check.loading import UnloadableError
 from onnxact.check.noise import is_optimised_ahead, noise_floor
 from onnxact.check.placement import Counts, SitePlacement, Whereabouts, place_sites, place_sites_on_cpu
-from onnxact.check.providers import runtime_version
-from onnxact.check.session import Outputs, RunFailure, Session, open_session, run_session, whereabouts
+from onnxact.check.session import Outputs, RunFailure, Session, demand_valid, open_session, run_session, whereabouts
 from onnxact.check.site_evidence import SiteProbe
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET
 from onnxact.check.subject import Subject
@@ -223,7 +221,7 @@ def _compared(pair: Pair, batch: Batch, against: _Against, *, optimise: bool) ->
     """`after` on every set of inputs, one result held at a time, against what `before` gave."""
     elsewhere = pair.elsewhere and not optimise
     opened = open_session(pair.after, pair.provider, optimise=optimise, name_nodes=elsewhere)
-    _demand_valid(pair, opened)
+    demand_valid(pair.after, pair.provider, opened)
     where = whereabouts(opened, pair.after, batch.feeds[0].values) if elsewhere else None
     placed = _placed(pair, against.before.where, where) if batch.is_first and not optimise else PairEvidence()
     for feed, before in zip(batch.feeds, against.before.results, strict=True):
@@ -237,14 +235,6 @@ def _compared(pair: Pair, batch: Batch, against: _Against, *, optimise: bool) ->
         )
         placed = placed.plus(_one(run, before, _result(opened, feed, batch.outputs), against))
     return placed
-
-
-def _demand_valid(pair: Pair, opened: Session | RunFailure) -> None:
-    """A model after that no ONNX Runtime of this version takes is bad input; one without a kernel is a difference."""
-    if isinstance(opened, RunFailure) and opened.is_invalid:
-        name = f"{pair.after.path}" if pair.after.path else "the model after"
-        text = f"{runtime_version()} ({pair.provider}) cannot load {name}: {opened.message}"
-        raise UnloadableError(text, is_after=True)
 
 
 def _placed(pair: Pair, before: Whereabouts | None, after: Whereabouts | None) -> PairEvidence:

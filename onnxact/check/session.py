@@ -16,10 +16,10 @@ import numpy.typing as npt
 from google.protobuf.message import EncodeError
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from onnxact.check.graph import required_inputs
-from onnxact.check.loading import with_node
+from onnxact.check.loaded import addition, folder_of, source_of
+from onnxact.check.loading import UnloadableError, with_node
 from onnxact.check.placement import Counts, NodeNames, Placement, Whereabouts, assigned, profiled, with_unique_names
-from onnxact.check.providers import PROVIDERS, create, first_line, runtime, runtime_errors
+from onnxact.check.providers import PROVIDERS, create, first_line, runtime, runtime_errors, runtime_version
 from onnxact.check.subject import Source, Subject, open_subject
 from onnxact.errors import ProviderError
 
@@ -124,10 +124,10 @@ def open_session(
     source, names = _named(subject) if name_nodes else (subject, None)
     try:
         handle = create(
-            _source(source, _addition(source, extra_outputs, extra_nodes, extra_inputs)),
+            source_of(source, addition(source, extra_outputs, extra_nodes, extra_inputs)),
             provider,
             optimise=optimise,
-            folder=_folder(source, is_extended=bool(extra_outputs or extra_inputs)),
+            folder=folder_of(source, is_extended=bool(extra_outputs or extra_inputs)),
             threads=threads,
             options=subject.options,
             optimised_path=None if optimised_path is None else str(optimised_path),
@@ -162,10 +162,10 @@ def _profiled(subject: Subject, provider: str, inputs: Mapping[str, Any]) -> Whe
     source, names = _named(subject)
     with TemporaryDirectory(prefix="onnxact-") as folder:
         handle = create(
-            _source(source, ModelProto()),
+            source_of(source, ModelProto()),
             provider,
             optimise=False,
-            folder=_folder(source, is_extended=False),
+            folder=folder_of(source, is_extended=False),
             options=subject.options,
             profile=str(Path(folder) / "profile"),
         )
@@ -223,46 +223,11 @@ def _named(subject: Subject) -> tuple[Subject, NodeNames]:
     return replace(subject, model=model, path=None), names
 
 
-def _folder(subject: Subject, *, is_extended: bool) -> str | None:
-    """Where external data lie; ONNX Runtime knows it itself where it loads a file."""
-    loads_file = subject.path is not None and not is_extended
-    return None if loads_file or subject.folder is None else str(subject.folder)
-
-
-def _source(subject: Subject, addition: ModelProto) -> str | bytes:
-    """What ONNX Runtime is to load.
-
-    What is added is appended as bytes: protobuf merges a repeated `graph` field, so that no copy of the model is made
-    (protobuf.dev/programming-guides/encoding, "Last One Wins").
-    """
-    is_extended = addition.HasField("graph")
-    if subject.path is not None and not is_extended:
-        return str(subject.path)
-    data = subject.model.SerializeToString() if subject.path is None else subject.path.read_bytes()
-    return bytes(data + addition.SerializeToString()) if is_extended else bytes(data)
-
-
-def _addition(
-    subject: Subject,
-    extra_outputs: Sequence[str],
-    extra_nodes: Sequence[NodeProto],
-    extra_inputs: Sequence[ValueInfoProto],
-) -> ModelProto:
-    """What is added to a model. ONNX Runtime infers the type of an output with only a name. An input is none of them:
-    OpenVINO does not load a model whose input is an output. Below IR version 4 every initializer has to be an input.
-    """
-    given = {value.name for value in required_inputs(subject.model.graph)}
-    declared = {value.name for value in subject.model.graph.output} | given
-    addition = ModelProto()
-    if extra_inputs:
-        addition.ir_version = max(subject.model.ir_version, 4)
-        addition.graph.input.extend(extra_inputs)
-    if extra_nodes:
-        addition.graph.node.extend(extra_nodes)
-    for name in dict.fromkeys(extra_outputs):
-        if name not in declared:
-            addition.graph.output.add().name = name
-    return addition
+def demand_valid(after: Subject, provider: str, opened: Session | RunFailure) -> None:
+    """Raise UnloadableError for a model after with an unknown op or an invalid graph; one without a kernel is none."""
+    if isinstance(opened, RunFailure) and opened.is_invalid:
+        name = f"{after.path}" if after.path else "the model after"
+        raise UnloadableError(f"{runtime_version()} ({provider}) cannot load {name}: {opened.message}", is_after=True)
 
 
 def _demand_provider(session: Session) -> None:

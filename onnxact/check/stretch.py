@@ -30,7 +30,8 @@ from onnxact.check.session import RunFailure, Session, run_session
 from onnxact.check.site_evidence import Meaning, SiteProbe
 from onnxact.check.tolerance import Tolerance
 from onnxact.check.verdict import Run
-from onnxact.rewrite.contrib import full_name, fused
+from onnxact.rewrite.contrib import fused
+from onnxact.rewrite.expansion import full_name
 
 _FACTORS = (1.0, -1.0, 1e-3, -1e3, 1e3, 1e6, -1e6, 1e12)
 _FEEDS = 2

@@ -16,7 +16,7 @@ def test_an_overflow_that_no_row_declares_breaks_the_class(monkeypatch: pytest.M
     assert declared.forms[0].tally.overflowed == 9_844
     forms = dict(ACTIVATIONS["softplus"].forms)
     forms["naive"] = replace(forms["naive"], overflows=False)
-    monkeypatch.setitem(ACTIVATIONS, "softplus", replace(ACTIVATIONS["softplus"], forms=forms))  # type: ignore[arg-type]
+    monkeypatch.setitem(ACTIVATIONS, "softplus", replace(ACTIVATIONS["softplus"], forms=forms))
     found = prove("softplus", "naive", dtype="float16")
     assert (found.exit_code, found.forms[0].tally.broken) == (1, 9_844)
 
