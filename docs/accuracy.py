@@ -23,6 +23,7 @@ from onnxact.activation.expr import ops
 from onnxact.activation.forms import find_form
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.check.prove import FormProof, Proof, prove
+from onnxact.check.prove.findings import is_lost
 from onnxact.check.prove.patterns import Space
 from onnxact.check.prove.result import example_json, hexadecimal, plain, value
 from onnxact.errors import OnnxactError
@@ -211,12 +212,15 @@ Generated from `docs/accuracy.json` by `python docs/generate.py`; do not edit. `
 16-bit dtypes whole and the others by a sample, `make prove` float32 whole too, which takes hours.
 
 Each form was run on its provider, graph optimisation off, and held against the activation's meaning rounded once, its
-parameters rounded to the dtype first. *Inputs*: how many bit patterns were tried; a sample has every sign and exponent.
-*Error* is in u = half the distance from 1 to the next number (2^-24 in float32, 2^-11 in float16, 2^-8 in bfloat16,
-2^-53 in float64), of the result, and beside it of max(1, |result|); a value rounded once is at most 1 u off, and 0
-means that every number is that value. *Special inputs*: what comes out where that is not the reference; ±0 is the
-number of zeros of the other sign. *numpy* evaluates the form op by op in the dtype, as a runtime that rounds every op
-to the dtype does; ONNX Runtime's CPU provider computes float16 in float32 where it has no float16 kernel.
+parameters rounded to the dtype first. *Inputs*: how many bit patterns were tried; a sample has every sign and
+exponent. *Error* is in u = half the distance from 1 to the next number (2^-24 in float32, 2^-11 in float16, 2^-8 in
+bfloat16, 2^-53 in float64), of the result, and beside it of max(1, |result|); a value rounded once is at most 1 u off,
+and 0 means that every number is that value. *Special inputs*: what comes out where that is not the reference; ±0 is
+the number of zeros of the other sign. *Class*: exact; bounded, by what its ops round; absolute, where half of the
+result or more is lost somewhere (near a zero of it), so that the bound is one of max(1, |result|) only; overflows,
+where at so many finite inputs a step on the way is too large for the dtype and NaN or an infinity comes out. *numpy*
+evaluates the form op by op in the dtype, as a runtime that rounds every op to the dtype does; ONNX Runtime's CPU
+provider computes float16 in float32 where it has no float16 kernel.
 """
 
 
@@ -245,9 +249,18 @@ def _table(name: str, rows: list[Row]) -> str:
 
 def _line(row: Row) -> str:
     inputs = "all" if row["tried"] == row["total"] else f"{row['tried']:,}"
-    kept = row["class"] if row["kept"] else f"**not {row['class']}**"
+    kept = _class(row) if row["kept"] else f"**not {row['class']}**"
     cells = (f"`{row['form']}`", row["dtype"], row["provider"], inputs, kept, *_errors(row), _special(row))
     return f"| {' | '.join(cells)} |"
+
+
+def _class(row: Row) -> str:
+    """Return the class, with what a reader has to know of its bound."""
+    unit = Space(row["dtype"]).unit
+    lost = row["worst"] is not None and is_lost(float(row["worst"]["error_u"]), unit)
+    overflowed = row["special"] - len({"nan", "+inf", "-inf"} & row["special_inputs"].keys())
+    kind = "absolute" if lost and row["class"] == "bounded" else row["class"]
+    return f"{kind}, overflows at {overflowed:,}" if overflowed > 0 else kind
 
 
 def _errors(row: Row) -> tuple[str, str]:

@@ -201,7 +201,8 @@ class Result:
 
         A decomposition or fusion is compared with the model as it was handed in. A swap means another function: it
         is compared with that model in which every rewritten site stands in another form of the new activation, and is
-        "different" also where the model as it was handed in runs and the result does not. Where ONNX Runtime cannot
+        "different" also where the model as it was handed in runs and the result does not. Where a fused node is taken
+        apart, all sites of both models are looked at, and the parts around those of one. Where ONNX Runtime cannot
         load the model as it was handed in, the verdict is "inconclusive".
         """
         from onnxact.check import UnloadableError, Verdict
@@ -231,11 +232,11 @@ class Result:
         if self.verb.startswith("swap"):
             return check_swap(original, self.proto, self.sites, **options)
         try:
-            seen = probes(change for change in self.sites if change.is_elementwise)
+            seen = probes(self.sites) if all(change.is_elementwise for change in self.sites) else ()
             exact = needs_exact(self.sites) and not self.taken_apart
             return judge(original, self.proto, sites=seen, exact=exact, **options)
         except UnloadableError as error:
-            return Verdict("inconclusive", (str(error),))
+            return Verdict("different" if error.is_after else "inconclusive", (str(error),))
 
     def drift(
         self,

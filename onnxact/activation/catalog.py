@@ -72,6 +72,8 @@ class Form:
     activation gives another value. Where `exact` depends on the parameters, `special` and `signed_zero` speak of those
     for which it does not hold. `emitted`: whether it is ever written into a model, or only recognised. `error`: how far
     its term is from the activation at most, over all real x and without rounding; 0 where it is the same function.
+    `overflows`: a step on the way is too large for the dtype at some finite x, for some parameters, so that NaN or an
+    infinity comes out where the activation is a number.
     """
 
     expr: Expr
@@ -81,6 +83,7 @@ class Form:
     signed_zero: bool = False
     emitted: bool = True
     error: float = 0.0
+    overflows: bool = False
 
     def __hash__(self) -> int:
         return hash(self.expr)
@@ -157,9 +160,12 @@ def _slope_forms(a: Expr) -> dict[str, Form]:
         "relu-neg": Form(Relu(x) - a * Relu(-x), exact=TRUE, signed_zero=True),
         "relu-neg-add": Form(Relu(x) + -a * Relu(-x), exact=TRUE, signed_zero=True),
         "mul-abs-add": Form(
-            (1 + a) / 2 * x + (1 - a) / 2 * Abs(x), special={"-inf": NAN, "+inf": NAN}, signed_zero=True
+            (1 + a) / 2 * x + (1 - a) / 2 * Abs(x),
+            special={"-inf": NAN, "+inf": NAN},
+            signed_zero=True,
+            overflows=True,
         ),
-        "relu-affine": Form(a * x + (1 - a) * Relu(x), special={"+inf": NAN}, signed_zero=True),
+        "relu-affine": Form(a * x + (1 - a) * Relu(x), special={"+inf": NAN}, signed_zero=True, overflows=True),
     }
 
 
@@ -172,7 +178,8 @@ def fixed_slope(unit: float) -> Form:
     if unit == 1 or not math.isfinite(unit):
         raise ValueError(unit)
     k = (1 - alpha) / (1 - unit)
-    return Form(k * LeakyRelu(x, unit) + (1 - k) * x, special={"-inf": NAN, "+inf": NAN}, signed_zero=True)
+    term = k * LeakyRelu(x, unit) + (1 - k) * x
+    return Form(term, special={"-inf": NAN, "+inf": NAN}, signed_zero=True, overflows=True)
 
 
 FAMILIES: dict[str, tuple[str, Callable[[float], Form]]] = {"fixed-slope": ("slope", fixed_slope)}
@@ -218,7 +225,7 @@ def _gelu_polynomial(decay: Callable[[Expr], Expr]) -> Form:
     t = 1 / (1 + 0.3275911 * z)
     tail = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592) * t
     erf = 1 - tail * decay(z * z)
-    return Form(0.5 * (x + Abs(x) * erf), special={"-inf": NAN}, signed_zero=True, error=2.2e-7)
+    return Form(0.5 * (x + Abs(x) * erf), special={"-inf": NAN}, signed_zero=True, error=2.2e-7, overflows=True)
 
 
 def _cubic(x: Variable) -> dict[str, Expr]:
@@ -251,8 +258,8 @@ _ROWS = (
             "clip": Form(Clip(x, 0, INF), exact=TRUE, signed_zero=True),
             "where": Form(Where(x < 0, 0, x), exact=TRUE, signed_zero=True),
             "where-greater": Form(Where(x > 0, x, 0), exact=TRUE, special={"nan": 0.0}, signed_zero=True),
-            "abs": Form((x + Abs(x)) / 2, special={"-inf": NAN}, signed_zero=True),
-            "half-abs": Form(0.5 * (x + Abs(x)), special={"-inf": NAN}, signed_zero=True),
+            "abs": Form((x + Abs(x)) / 2, special={"-inf": NAN}, signed_zero=True, overflows=True),
+            "half-abs": Form(0.5 * (x + Abs(x)), special={"-inf": NAN}, signed_zero=True, overflows=True),
         },
         source="Nair and Hinton 2010; ONNX Relu-14",
         torch="ReLU",
@@ -402,13 +409,19 @@ _ROWS = (
         forms={
             "op": Form(Softplus(x), when=equals(beta, 1) & equals(threshold, INF)),
             "stable": Form(Relu(x) + Log(1 + Exp(-Abs(x))), when=equals(beta, 1) & equals(threshold, INF)),
-            "naive": Form(Log(1 + Exp(x)), when=equals(beta, 1) & equals(threshold, INF), emitted=False),
-            "scaled": Form(Softplus(beta * x) / beta, when=(beta > 0) & equals(threshold, INF)),
+            "naive": Form(
+                Log(1 + Exp(x)), when=equals(beta, 1) & equals(threshold, INF), emitted=False, overflows=True
+            ),
+            "scaled": Form(Softplus(beta * x) / beta, when=(beta > 0) & equals(threshold, INF), overflows=True),
             "scaled-stable": Form(
-                (Relu(beta * x) + Log(1 + Exp(-Abs(beta * x)))) / beta, when=(beta > 0) & equals(threshold, INF)
+                (Relu(beta * x) + Log(1 + Exp(-Abs(beta * x)))) / beta,
+                when=(beta > 0) & equals(threshold, INF),
+                overflows=True,
             ),
             "threshold": Form(Where(x > threshold, x, Softplus(x)), when=equals(beta, 1)),
-            "scaled-threshold": Form(Where(beta * x > threshold, x, Softplus(beta * x) / beta), when=beta > 0),
+            "scaled-threshold": Form(
+                Where(beta * x > threshold, x, Softplus(beta * x) / beta), when=beta > 0, overflows=True
+            ),
         },
         source="Dugas et al. 2000; ONNX Softplus-22; beta and threshold as torch.nn.Softplus has them",
         torch="Softplus",
@@ -476,8 +489,8 @@ _ROWS = (
             "hard-sigmoid": Form(x * HardSigmoid(x, 1 / 6, 0.5), special={"-inf": NAN}, signed_zero=True),
             "clip": Form(x * Clip(x / 6 + 0.5, 0, 1), special={"-inf": NAN}, signed_zero=True),
             "clip-mul": Form(x * Clip(1 / 6 * x + 0.5, 0, 1), special={"-inf": NAN}, signed_zero=True),
-            "clip6": Form(x * Clip(x + 3, 0, 6) / 6, special={"-inf": NAN}, signed_zero=True),
-            "clip6-mul": Form(x * Clip(x + 3, 0, 6) * (1 / 6), special={"-inf": NAN}, signed_zero=True),
+            "clip6": Form(x * Clip(x + 3, 0, 6) / 6, special={"-inf": NAN}, signed_zero=True, overflows=True),
+            "clip6-mul": Form(x * Clip(x + 3, 0, 6) * (1 / 6), special={"-inf": NAN}, signed_zero=True, overflows=True),
             "relu-relu": Form(x * (1 - Relu(1 - Relu(x / 6 + 0.5))), special={"-inf": NAN}, signed_zero=True),
         },
         source="Howard et al. 2019; ONNX HardSwish-22",
@@ -491,7 +504,7 @@ _ROWS = (
         forms={
             "softplus": Form(-Softplus(-x)),
             "stable": Form(-Relu(-x) - Log(1 + Exp(-Abs(x)))),
-            "log": Form(Log(Sigmoid(x)), signed_zero=True, emitted=False),
+            "log": Form(Log(Sigmoid(x)), signed_zero=True, emitted=False, overflows=True),
         },
         source="torch.nn.LogSigmoid (ONNX has no such op)",
         torch="LogSigmoid",
@@ -532,7 +545,7 @@ _ROWS = (
             "op": Form(Gelu(x, "none"), special={"-inf": NAN}),
             "erf": Form(0.5 * x * (1 + Erf(x / SQRT_2)), special={"-inf": NAN}),
             "erf-mul": Form(0.5 * x * (1 + Erf(x * (1 / SQRT_2))), special={"-inf": NAN}),
-            "erf-half": Form(x * (1 + Erf(x / SQRT_2)) * 0.5, special={"-inf": NAN}),
+            "erf-half": Form(x * (1 + Erf(x / SQRT_2)) * 0.5, special={"-inf": NAN}, overflows=True),
             "polynomial": _gelu_polynomial(_decay),
             "polynomial-sigmoid": _gelu_polynomial(_sigmoid_decay),
             "tanh": Form(

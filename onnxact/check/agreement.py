@@ -1,6 +1,6 @@
 """(before, after, values) -> whether the same values hold in both models, on every set of inputs.
 
-x before [1.0, 2.0], x after [1.0, 2.0000001]  ->  agree, by the rule that outputs are compared by
+x before [1.0, 2.0], x after [1.0, 2.0000001]  ->  agree, by the default tolerance of outputs
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ def agreeing(
     feeds: Sequence[Feed],
     *,
     provider: str,
-    tolerance: Tolerance,
     memory_budget: int,
 ) -> dict[Names, bool]:
     """Tell for each pair of values whether they agree throughout, with optimisation off; what does not run does not.
@@ -43,25 +42,21 @@ def agreeing(
             other = open_session(after, provider, optimise=False, extra_outputs=names)
             if isinstance(other, Session):
                 sides = (chunk.session, chunk.names), (other, names)
-                found.update(_compared(sides, chunk.keys, feeds, tolerance))
+                found.update(_compared(sides, chunk.keys, feeds))
     return found
 
 
-def _compared(
-    sides: tuple[Side, Side], pairs: Sequence[Names], feeds: Sequence[Feed], tolerance: Tolerance
-) -> dict[Names, bool]:
+def _compared(sides: tuple[Side, Side], pairs: Sequence[Names], feeds: Sequence[Feed]) -> dict[Names, bool]:
     found = dict.fromkeys(pairs, True)
     for feed in feeds:
         first, second = (run_session(session, feed.values, names) for session, names in sides)
         if isinstance(first, RunFailure) or isinstance(second, RunFailure):
             return dict.fromkeys(pairs, False)
         run = Run(feed.label, sides[0][0].provider, optimise=False)
-        found = {pair: agree and _agree(pair, run, first, second, tolerance) for pair, agree in found.items()}
+        found = {pair: agree and _agree(pair, run, first, second) for pair, agree in found.items()}
     return found
 
 
-def _agree(
-    pair: Names, run: Run, before: Mapping[str, object], after: Mapping[str, object], tolerance: Tolerance
-) -> bool:
-    items = compare(pair[0], run, before[pair[0]], after[pair[1]], tolerance=tolerance, noise={})
+def _agree(pair: Names, run: Run, before: Mapping[str, object], after: Mapping[str, object]) -> bool:
+    items = compare(pair[0], run, before[pair[0]], after[pair[1]], tolerance=Tolerance(), noise={})
     return all(item.outcome == "equivalent" for item in items)

@@ -1,8 +1,8 @@
 """(graph before, graph after) -> which value of one is which value of the other.
 
-In this order: the inputs of the models; values computed in the same way from them (by digest); equal names, where names
-can be trusted; the outputs; layers with the same weights; the same structure with other weights; the neighbours of what
-is aligned, through nodes of the same op.
+In this order: the inputs and outputs of the models, which have equal names; values computed in the same way from the
+inputs (by digest); equal names, where names can be trusted; layers with the same weights; the same structure with other
+weights; the neighbours of what is aligned, through nodes of the same op.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Alignment:
 def align(before: Indexed, after: Indexed) -> Alignment:
     """Pair the values of two models with the same inputs and outputs; each value is in at most one pair."""
     pairing = _Pairing(before, after)
+    pairing.by_outputs()
     exact = before.digests(weights=True), after.digests(weights=True)
     pairing.by_digest(exact, several=True)
     loose = before.digests(weights=False), after.digests(weights=False)
     if pairing.names_hold(loose):
         pairing.by_name()
-    pairing.by_outputs()
     pairing.by_digest((before.layers(weights=True), after.layers(weights=True)), several=False)
     pairing.by_digest(loose, several=False)
     pairing.by_neighbours()

@@ -73,7 +73,7 @@ def judge_points(standard: Standard, points: Points) -> Judged:
     inside &= np.isfinite(x) | _may_be_wider(standard, points.x.dtype)
     if standard.exact:
         inside, allowed = np.zeros(x.shape, np.bool_), unit_roundoff(points.x.dtype) * np.abs(expected)
-    outside = ~(same_value(y, nearest) | inside | _tolerated(standard, expected, distance))
+    outside = ~(same_value(y, nearest) | inside)
     said: dict[str, None] = {}
     for at, text in _declared(standard, points, expected, outside):
         outside = outside & ~at
@@ -144,15 +144,6 @@ def _flushed(standard: Standard, dtype: np.dtype[Any]) -> float:
     """How far a result may be off because it is tiny; in float64 the reference itself may lose what is subnormal."""
     held = standard.on_cpu and dtype != np.float64
     return float(limits(dtype).smallest_subnormal if held else limits(dtype).smallest_normal)
-
-
-def _tolerated(standard: Standard, expected: Array, distance: Array) -> Flags:
-    """Whether y is within the tolerance that the caller gave, if any."""
-    tolerance = standard.tolerance
-    if tolerance.is_default:
-        return np.zeros(expected.shape, np.bool_)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(distance <= (tolerance.atol or 0.0) + (tolerance.rtol or 0.0) * np.abs(expected))
 
 
 def _declared(standard: Standard, points: Points, expected: Array, outside: Flags) -> Iterator[tuple[Flags, str]]:

@@ -9,7 +9,7 @@ Sites that are computed alike in both models are one trial, and many trials are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from onnxact.check.session import RunFailure, open_session, run_session
 from onnxact.check.site_evidence import Accuracy, SiteProbe
 from onnxact.check.site_part import Part, common_shape, cut_out, joined
 from onnxact.check.standard import Standard, Standards
-from onnxact.check.tolerance import Tolerance
 from onnxact.errors import ProviderError
 
 Array = npt.NDArray[Any]
@@ -79,7 +78,6 @@ class Trier:
     after: Placed
     provider: str = "cpu"
     exact: bool = False
-    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def run(self, sites: Mapping[SiteProbe, Expected]) -> dict[SiteProbe, Alone]:
         """Try every site on its own; sites in several places (calls of a function) in each of them."""
@@ -167,7 +165,7 @@ class Trier:
         own, found = (
             _against(standard, trial, y) for standard, y in zip(trial.standards, (before, after), strict=True)
         )
-        apart = unequal if self.exact else unequal & ~self._close(x, before, after)
+        apart = unequal if self.exact else unequal & ~_close(x, before, after)
         place = _place(x, before, after, apart) if apart.any() else ""
         if own is None or found is None:
             text = f"differs: {place}" if place else "same"
@@ -177,16 +175,6 @@ class Trier:
             if self.exact and text == "same" and strict.any():
                 text = f"differs: {_place(x, before, after, strict)}"
         return Alone(text, x.size, own, found, _notes(text, own, found))
-
-    def _close(self, x: Array, before: Array, after: Array) -> npt.NDArray[np.bool_]:
-        """For a site of which nothing is known: the tolerance given, or the default and two roundings of x."""
-        first, second, entered = (item.astype(np.float64) for item in (before, after, x))
-        with np.errstate(all="ignore"):
-            room = (self.tolerance.atol or 0.0) + (self.tolerance.rtol or 0.0) * np.abs(first)
-            if self.tolerance.is_default:
-                room = DEFAULT_RTOL[x.dtype.name] * np.abs(first) + 2 * unit_roundoff(x.dtype) * np.abs(entered)
-            finite = np.isfinite(first) & np.isfinite(second)
-            return np.asarray(finite & (np.abs(second - first) <= room))
 
 
 @dataclass(frozen=True)
@@ -258,6 +246,15 @@ def _against(standard: Standard | None, trial: _Trial, y: Array) -> Accuracy | N
     if standard is None:
         return None
     return judge(standard, trial.x, y, inputs="on its own", channel_axis=trial.channel_axis)
+
+
+def _close(x: Array, before: Array, after: Array) -> npt.NDArray[np.bool_]:
+    """For a site of which nothing is known: the default tolerance of outputs, and two roundings of x."""
+    first, second, entered = (item.astype(np.float64) for item in (before, after, x))
+    with np.errstate(all="ignore"):
+        room = DEFAULT_RTOL[x.dtype.name] * np.abs(first) + 2 * unit_roundoff(x.dtype) * np.abs(entered)
+        finite = np.isfinite(first) & np.isfinite(second)
+        return np.asarray(finite & (np.abs(second - first) <= room))
 
 
 def _other_zeros(before: Array, after: Array) -> npt.NDArray[np.bool_]:

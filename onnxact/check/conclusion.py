@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import ModelProto
 
+from onnxact.check.exchange import Exchange
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
-from onnxact.check.providers import runtime
+from onnxact.check.providers import runtime_version
 from onnxact.check.site_evidence import SiteEvidence
-from onnxact.check.site_outcome import site_outcome
+from onnxact.check.site_outcome import site_outcome, weighed
 from onnxact.check.tolerance import Tolerance
 from onnxact.check.verdict import OutputEvidence, Verdict, conclude
 
@@ -20,14 +21,14 @@ from onnxact.check.verdict import OutputEvidence, Verdict, conclude
 class Evidence:
     """Everything that was found: by provider, by site, and what a reader has to know besides.
 
-    `doubts`: why some differences between the models show nothing. `other_constants`: those that are not the same in
-    two models that are the same but for them and the sites.
+    `exchange` is of the constants that are not the same outside the sites. `doubts`: why some differences between the
+    models show nothing.
     """
 
     parts: Mapping[str, PairEvidence]
     sites: tuple[SiteEvidence, ...]
     notes: tuple[str, ...] = ()
-    other_constants: tuple[str, ...] = ()
+    exchange: Exchange | None = None
     doubts: tuple[str, ...] = ()
 
     @property
@@ -39,6 +40,7 @@ class Evidence:
 def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, options: RuntimeOptions) -> Verdict:
     """Different beats inconclusive beats equivalent; every reason once, differences first."""
     parts = evidence.parts.values()
+    evidence = replace(evidence, sites=tuple(weighed(item, evidence.outputs) for item in evidence.sites))
     findings = [
         *(finding for part in parts for finding in part.findings),
         *_output_findings(evidence.outputs),
@@ -56,16 +58,11 @@ def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, opt
         sites=evidence.sites,
         providers=tuple(evidence.parts),
         tolerance=tolerance,
-        notes=(*evidence.notes, *(note for part in parts for note in part.notes)),
+        notes=(*evidence.notes, *_tolerated(evidence.sites), *(note for part in parts for note in part.notes)),
         placements=tuple(item for part in parts for item in part.placements),
         options=options,
         runtime=runtime_version(),
     )
-
-
-def runtime_version() -> str:
-    """The package that ran the models, with its version."""
-    return f"onnxruntime {runtime().__version__}"
 
 
 def _output_findings(outputs: Sequence[OutputEvidence]) -> Iterator[Finding]:
@@ -85,13 +82,23 @@ def _site_findings(evidence: Evidence) -> Iterator[Finding]:
             yield Finding(outcome, f"{item.site}: {item.doubt}")
 
 
+def _tolerated(sites: Sequence[SiteEvidence]) -> Iterator[str]:
+    for item in sites:
+        if item.tolerated:
+            yield f"{item.site} is another function, within the tolerance given for the outputs: {item.differs}"
+
+
 def _hidden_constants(evidence: Evidence) -> Iterator[Finding]:
-    """Constants that are not the same although no output differs by as much as a bit: nothing shows what they do."""
-    if not evidence.other_constants or any(output.differing for output in evidence.outputs):
-        return
-    first, more = evidence.other_constants[0], len(evidence.other_constants) - 1
-    several = f"constant {first!r} and {more} more are" if more else f"constant {first!r} is"
-    yield Finding("inconclusive", f"{several} not the same in both models, and no output shows a difference")
+    """Constants that are not the same although no output shows what they do; where outputs differ anyway, they are not
+    looked for.
+    """
+    different = any(output.outcome == "different" for output in evidence.outputs)
+    hidden = () if evidence.exchange is None or different else evidence.exchange.hidden
+    if hidden:
+        several = (
+            f"constant {hidden[0]!r} and {len(hidden) - 1} more are" if hidden[1:] else f"constant {hidden[0]!r} is"
+        )
+        yield Finding("inconclusive", f"{several} not the same in both models, and no output shows a difference")
 
 
 def _gaps(model: ModelProto, parts: Mapping[str, PairEvidence]) -> Iterator[Finding]:

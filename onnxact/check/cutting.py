@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from onnxact.check.fingerprint import Indexed
 from onnxact.check.region import behind, reads
-from onnxact.check.session import RunFailure, open_session, run_session
+from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.subject import Subject
 
 
@@ -29,17 +29,23 @@ class Part:
         self, subject: Subject, values: Mapping[str, Any], provider: str, *, optimise: bool
     ) -> Any | RunFailure | str:
         """The output for these inputs; a text where the part cannot be run alone."""
+        session = self.open(subject, values, provider, optimise=optimise)
+        if not isinstance(session, Session):
+            return session
+        result = run_session(session, {name: values[name] for name in self.inputs})
+        return result if isinstance(result, RunFailure) else result[self.output]
+
+    def open(
+        self, subject: Subject, values: Mapping[str, Any], provider: str, *, optimise: bool
+    ) -> Session | RunFailure | str:
+        """A session for inputs of these types; a text where the part cannot be run alone."""
         if self.lacking:
             return f"nothing gives {', '.join(self.lacking)}"
         odd = [name for name in self.inputs if not isinstance(values.get(name), np.ndarray)]
         if odd:
             return f"{', '.join(odd)} is no tensor"
         model = self._model(subject.model, values)
-        session = open_session(replace(subject, model=model, path=None), provider, optimise=optimise)
-        if isinstance(session, RunFailure):
-            return session
-        result = run_session(session, {name: values[name] for name in self.inputs})
-        return result if isinstance(result, RunFailure) else result[self.output]
+        return open_session(replace(subject, model=model, path=None), provider, optimise=optimise)
 
     def _model(self, source: ModelProto, values: Mapping[str, Any]) -> ModelProto:
         model = ModelProto(ir_version=source.ir_version)

@@ -9,7 +9,7 @@ from typing import Any
 
 from onnxact.arguments import number, whole
 from onnxact.check.case import Case
-from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
+from onnxact.check.conclusion import Evidence, verdict_of
 from onnxact.check.conditions import thresholds
 from onnxact.check.distance import UNIT_ROUNDOFF
 from onnxact.check.divergence import find_divergence
@@ -17,17 +17,17 @@ from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
 from onnxact.check.further import further_feeds
 from onnxact.check.inputs import Feed, NoInputError
-from onnxact.check.interface import interface_differences, interface_notes
+from onnxact.check.interface import interface_differences, interface_notes, unread_inputs
 from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Held, Pair, PairEvidence, open_primary, run_pair
-from onnxact.check.providers import Resolved, resolve_providers, runtime_options
+from onnxact.check.providers import Resolved, resolve_providers, runtime_options, runtime_version
 from onnxact.check.runners.backend import Backend
 from onnxact.check.runners.judging import BackendJob, judge_on_backend
 from onnxact.check.runners.known import ONNXRUNTIME, find_backend
 from onnxact.check.session import RunFailure, Session
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Judged, SiteJob, judge_sites
-from onnxact.check.subject import Source, Subject, open_subject, same_source
+from onnxact.check.subject import Source, Subject, open_subject, same_source, without_inputs
 from onnxact.check.symptoms import Symptoms
 from onnxact.check.tolerance import Given as GivenTolerance
 from onnxact.check.tolerance import Tolerance, demand_outputs, tolerance
@@ -83,7 +83,8 @@ def check(
     done and the fraction done.
 
     Raises UsageError; ProviderError, also where a site of `after` did not run on a provider that was asked for;
-    ModelError (a file that is no model, and UnloadableError where ONNX Runtime does not load `before`);
+    ModelError (a file that is no model, and UnloadableError where ONNX Runtime does not load `before`, or knows
+    an op of `after` not at all or finds it invalid: without a kernel for it, `after` is different);
     MissingPackageError.
     """
     chosen = _backend(backend, providers)
@@ -97,11 +98,15 @@ def check(
     differences = interface_differences(pair[0].model, pair[1].model)
     if differences:
         return replace(said, reasons=differences, runtime=runtime_version())
+    declared = interface_notes(pair[0].model, pair[1].model)
+    pair[1] = without_inputs(pair[1], unread_inputs(pair[0].model, pair[1].model))
     recipe = make_recipe(
         pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range, save_to=save_inputs
     )
     report = progress or (lambda _what, _done: None)
-    job = _Job(pair[0], pair[1], recipe, tuple(sites), allowed, exact, memory_budget, diagnose, report, chosen)
+    job = _Job(
+        pair[0], pair[1], recipe, tuple(sites), allowed, declared, exact, memory_budget, diagnose, report, chosen
+    )
     try:
         return _judged(job, resolved, may_drop=providers is None)
     except NoInputError as error:
@@ -113,13 +118,14 @@ def check(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be checked, and how."""
+    """What is to be checked, and how. `declared`: what a reader should know of their inputs and outputs."""
 
     before: Subject
     after: Subject
     recipe: Recipe
     sites: tuple[SiteProbe, ...]
     tolerance: Tolerance
+    declared: tuple[str, ...]
     exact: bool
     memory_budget: int
     diagnose: bool
@@ -173,7 +179,7 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
             notes.append(f"left out: {found}")
         else:
             parts[name] = found
-    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.other_constants, judged.doubts)
+    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.exchange, judged.doubts)
     verdict = verdict_of(job.before.model, evidence, job.tolerance, job.options)
     return _diagnosed(job, verdict, feeds) if job.diagnose else verdict
 
@@ -222,7 +228,6 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
             job.sites,
             provider,
             job.exact,
-            job.tolerance,
             job.memory_budget,
             job.progress,
             lambda model, conditions: further_feeds(job.recipe, feeding.guess, thresholds(model, conditions)),
@@ -249,5 +254,4 @@ def _pair(job: _Job, feeds: tuple[Feed, ...], provider: str) -> Pair:
 def _notes(job: _Job) -> tuple[str, ...]:
     """What a reader should know of the two models, without their being run."""
     same = job.before.model == job.after.model and job.before.folder == job.after.folder
-    declared = interface_notes(job.before.model, job.after.model)
-    return ("the two models have the same content", *declared) if same else declared
+    return ("the two models have the same content", *job.declared) if same else job.declared

@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 from onnx import GraphProto, ModelProto, ValueInfoProto
 
 from onnxact.check.graph import UNDECLARED, declared_shape, overridable_inputs, required_inputs, type_text
+from onnxact.check.region import reads
 
 
 def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
     """One sentence a difference; nothing where a caller sees the same names, order and element types.
 
     The declared shapes of inputs must not contradict each other; those of outputs may (see interface_notes). Inputs
-    with a default value may come and go below IR version 4, where every initializer has to be an input.
+    with a default value may come and go below IR version 4, where every initializer has to be an input; so may the
+    default of an input that nothing reads any longer, which is what ONNX Runtime leaves in the models that it saves.
     """
     first, second = before.graph, after.graph
+    unread = set(unread_inputs(before, after))
     found = [
-        *_differences("input", required_inputs(first), required_inputs(second)),
+        *_differences("input", required_inputs(first), _without(required_inputs(second), unread)),
         *_differences("output", list(first.output), list(second.output)),
         *(_lost_defaults(first, second) if min(before.ir_version, after.ir_version) >= 4 else ()),
         *_reshaped("input", required_inputs(first), required_inputs(second)),
@@ -29,8 +32,39 @@ def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, .
 
 
 def interface_notes(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
-    """Outputs whose declared shapes contradict each other: one declaration is wrong, what comes out is compared."""
-    return tuple(f"declared otherwise: {text}" for text in _reshaped("output", before.graph.output, after.graph.output))
+    """What is not the same and no difference: outputs whose declared shapes contradict each other (one declaration is
+    wrong, what comes out is compared), and inputs that have a default value in one model only.
+    """
+    first, second = before.graph, after.graph
+    declared = (f"declared otherwise: {text}" for text in _reshaped("output", first.output, second.output))
+    old, new = overridable_inputs(first), overridable_inputs(second)
+    unread = unread_inputs(before, after)
+    inputs = [value.name for graph in (first, second) for value in graph.input]
+    stories = {
+        "that had a default value are no inputs after": [name for name in old if inputs.count(name) == 1],
+        "with a default value are new": [name for name in new if inputs.count(name) == 1],
+        "had a default value, which is lost: a caller has to give something, although nothing reads it": unread,
+    }
+    return (*declared, *(f"inputs {text}: {_some(names)}" for text, names in stories.items() if names))
+
+
+def unread_inputs(before: ModelProto, after: ModelProto) -> list[str]:
+    """The inputs without a default that nothing reads and that had one before."""
+    had = set(overridable_inputs(before.graph))
+    lost = [value.name for value in required_inputs(after.graph) if value.name in had]
+    if not lost:
+        return []
+    read = {name for node in after.graph.node for name in reads(node)} | {value.name for value in after.graph.output}
+    return [name for name in lost if name not in read]
+
+
+def _without(values: Sequence[ValueInfoProto], names: set[str]) -> list[ValueInfoProto]:
+    return [value for value in values if value.name not in names]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _differences(kind: str, before: Sequence[ValueInfoProto], after: Sequence[ValueInfoProto]) -> Iterator[str]:

@@ -6,21 +6,22 @@ What it means in each model, where it is computed, what it does on its own, what
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from onnxact.check.alone import ELEM_TYPES, Alone, Expected, Trier
 from onnxact.check.bounds import Values, interval, values_in
+from onnxact.check.exchange import Names, differing_constants
 from onnxact.check.interval import ANY, Interval
 from onnxact.check.meaning import keeps_bits, meaning_of
 from onnxact.check.pairing import Pairing
 from onnxact.check.placing import Instance, Placed, place
+from onnxact.check.region import between
 from onnxact.check.scopes import Chain
 from onnxact.check.site_evidence import FromCaller, Meaning, SiteProbe
 from onnxact.check.standard import Standard, Standards
 from onnxact.check.subject import Subject
 from onnxact.check.surroundings import Surroundings, surroundings
-from onnxact.check.tolerance import Tolerance
 from onnxact.model.view import View
 from onnxact.rewrite.find import find
 
@@ -31,8 +32,7 @@ SIDES = ("before", "after")
 class Knowledge:
     """Two models and their sites: those named in `sites`, or if there are none, all that the models have.
 
-    `exact`: on the CPU a site has to keep the bits. `tolerance` is what a caller allows. Everything is worked out when
-    it is first asked for.
+    `exact`: on the CPU a site has to keep the bits. Everything is worked out when it is first asked for.
     """
 
     before: Subject
@@ -40,7 +40,6 @@ class Knowledge:
     sites: tuple[SiteProbe, ...] = ()
     provider: str = "cpu"
     exact: bool = False
-    tolerance: Tolerance = field(default_factory=Tolerance)
 
     @cached_property
     def pairing(self) -> Pairing:
@@ -142,7 +141,6 @@ class Knowledge:
             Standard(
                 function,
                 own,
-                self.tolerance.of(""),
                 exact=kept and (self.exact or (own is not None and own.exact)) and not _is_narrow(function),
                 on_cpu=on_cpu,
                 defines=own is function,
@@ -157,7 +155,7 @@ class Knowledge:
     @cached_property
     def alone(self) -> Mapping[SiteProbe, Alone]:
         """What every site that is in both models does on its own."""
-        trier = Trier(*self.placed, self.provider, self.exact and self.provider == "cpu", self.tolerance.of(""))
+        trier = Trier(*self.placed, self.provider, self.exact and self.provider == "cpu")
         wanted = [probe for probe in self.probes if not probe.only_in and self.dtype(probe) in ELEM_TYPES]
         return trier.run({probe: self._expected(probe) for probe in wanted})
 
@@ -183,6 +181,24 @@ class Knowledge:
         """What is not the same in both models outside the sites."""
         pairing = self.pairing
         return surroundings(self.before, self.after, pairing.views, self.probes, pairing.paths)
+
+    @cached_property
+    def other_constants(self) -> tuple[Names, ...]:
+        """The constants outside the sites that are not the same: where the structure is, all; else those in aligned
+        places of the main graphs.
+        """
+        if not self.surroundings.structure:
+            return self.surroundings.constants
+        return differing_constants(self.pairing.graphs, self.pairing.alignment, (self._inner(0), self._inner(1)))
+
+    def _inner(self, side: int) -> set[int]:
+        """The positions of the nodes of all sites of the main graph of one model."""
+        graph, skipped = self.pairing.graphs[side], SIDES[1 - side]
+        probes = [probe for probe in self.probes if not probe.scope and probe.only_in != skipped]
+        found: set[int] = set()
+        for entering, leaving in (probe.names(SIDES[side]) for probe in probes):
+            found.update(between(graph.nodes, graph.made_by, {entering}, leaving))
+        return found
 
     # What can enter it
 

@@ -31,11 +31,15 @@ _NOISE = re.compile(
 
 
 class UnloadableError(ModelError):
-    """A model that ONNX Runtime cannot load, so that nothing can be said about it. `reason`: what it says of it."""
+    """A model that ONNX Runtime cannot load, so that nothing can be said about it.
 
-    def __init__(self, message: str, reason: str = "") -> None:
+    `reason`: what it says of it. `is_after`: that it is the model after.
+    """
+
+    def __init__(self, message: str, reason: str = "", *, is_after: bool = False) -> None:
         super().__init__(message)
         self.reason = reason
+        self.is_after = is_after
 
 
 def with_node(model: ModelProto, message: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from onnxact.activation.catalog import ACTIVATIONS
-from onnxact.check.alignment import align
+from onnxact.check.alignment import Alignment, align
 from onnxact.check.fingerprint import Indexed
 from onnxact.check.meaning import channel_axis, kinks, meaning_of, same_function
 from onnxact.check.region import between
@@ -101,10 +101,20 @@ class Pairing:
         return {key: place for key, place in named.items() if counts[key] == 1}
 
     @cached_property
+    def graphs(self) -> tuple[Indexed, Indexed]:
+        """Both main graphs."""
+        first, second = (Indexed(subject.model.graph, subject.folder) for subject in (self.before, self.after))
+        return first, second
+
+    @cached_property
+    def alignment(self) -> Alignment:
+        """Which value of the main graph is which."""
+        return align(*self.graphs)
+
+    @cached_property
     def _aligned(self) -> dict[str, str]:
         """Value name of the main graph before -> after."""
-        graphs = (Indexed(subject.model.graph, subject.folder) for subject in (self.before, self.after))
-        return align(*graphs).to_after()
+        return self.alignment.to_after()
 
     def _counterpart(self, path: str, output: str, site: Site) -> tuple[str, str] | None:
         """Where in `after` the value is that this site makes before."""

@@ -11,7 +11,7 @@ from onnxact.check.compare import Leaf, compare_sized, sized
 from onnxact.check.inputs import Feed
 from onnxact.check.noise import is_optimised_ahead, noise_floor
 from onnxact.check.placement import Counts, SitePlacement, Whereabouts, place_sites, place_sites_on_cpu
-from onnxact.check.session import Outputs, RunFailure, Session, open_session, run_session, whereabouts
+from onnxact.check.session import Outputs, RunFailure, Session, demand_valid, open_session, run_session, whereabouts
 from onnxact.check.site_evidence import SiteProbe
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET
 from onnxact.check.subject import Subject
@@ -111,7 +111,7 @@ def run_pair(pair: Pair, held: Held | None = None, progress: Callable[[float], N
 
     One session is alive at a time, and results within the memory budget. `progress` is called with the fraction done.
     Raises ProviderError where a session does not get the provider, or a site of `after` did not run on it; UsageError
-    where an output does not fit the budget.
+    where an output does not fit the budget; UnloadableError where `after` is no valid model or has an unknown op.
     """
     report = progress or (lambda _fraction: None)
     session = (held or Held()).take() or open_primary(pair.before, pair.provider)
@@ -223,6 +223,7 @@ def _compared(pair: Pair, batch: Batch, against: _Against, *, optimise: bool) ->
     """`after` on every set of inputs, one result held at a time, against what `before` gave."""
     elsewhere = pair.elsewhere and not optimise
     opened = open_session(pair.after, pair.provider, optimise=optimise, name_nodes=elsewhere)
+    demand_valid(pair.after, pair.provider, opened)
     where = whereabouts(opened, pair.after, batch.feeds[0].values) if elsewhere else None
     placed = _placed(pair, against.before.where, where) if batch.is_first and not optimise else PairEvidence()
     for feed, before in zip(batch.feeds, against.before.results, strict=True):

@@ -85,6 +85,11 @@ def runtime() -> ModuleType:
 
 
 @cache
+def runtime_version() -> str:
+    """The package that runs the models, with its version."""
+    return f"onnxruntime {runtime().__version__}"
+
+
 def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises for a model that it cannot load or run: its own classes derive from Exception alone."""
     state = runtime().capi.onnxruntime_pybind11_state

@@ -14,19 +14,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import EncodeError
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from onnxact.check.graph import required_inputs
-from onnxact.check.loading import with_node
+from onnxact.check.loaded import addition, folder_of, source_of
+from onnxact.check.loading import UnloadableError, with_node
 from onnxact.check.placement import Counts, NodeNames, Placement, Whereabouts, assigned, profiled, with_unique_names
-from onnxact.check.providers import PROVIDERS, create, first_line, runtime, runtime_errors
+from onnxact.check.providers import PROVIDERS, create, first_line, runtime, runtime_errors, runtime_version
 from onnxact.check.subject import Source, Subject, open_subject
 from onnxact.errors import ProviderError
 
 Array = npt.NDArray[Any]
 Outputs = dict[str, Any]
 
-# What ONNX Runtime 1.20 to 1.31 and its CUDA provider say where memory runs out.
+# What ONNX Runtime 1.20 to 1.31 says of a model with an op that it does not know, or that is no valid one; and what it
+# and its CUDA provider say where memory runs out.
+_INVALID = re.compile(
+    r"is not a registered function/op|No Op registered for|[Ii]nvalid model|INVALID_PROTOBUF|"
+    r"Type Error: |ShapeInferenceError"
+)
 _MEMORY = re.compile(
     r"Failed to allocate memory|bad_alloc|bad allocation|out of memory|smaller than requested bytes|Unable to allocate"
 )
@@ -36,12 +41,14 @@ _MEMORY = re.compile(
 class RunFailure:
     """A model that was not loaded (`stage` "load") or not run (`stage` "run"), with ONNX Runtime's first line.
 
-    `of_model`: whether that can be the model's fault, and not the provider's.
+    `of_model`: whether that can be the model's fault, and not the provider's. `is_invalid`: whether it is no model that
+    ONNX Runtime knows: an op that is not registered, or a graph that is not valid; not one without a kernel.
     """
 
     stage: str
     message: str
     of_model: bool = True
+    is_invalid: bool = False
 
     @property
     def for_memory(self) -> bool:
@@ -98,6 +105,7 @@ def open_session(
     optimise: bool | str,
     extra_outputs: Sequence[str] = (),
     extra_nodes: Sequence[NodeProto] = (),
+    extra_inputs: Sequence[ValueInfoProto] = (),
     threads: int = 0,
     name_nodes: bool = False,
     optimised_path: Path | None = None,
@@ -105,7 +113,8 @@ def open_session(
 ) -> Session | RunFailure:
     """Load `subject` with its own options, and the main-graph values in `extra_outputs` as further outputs.
 
-    `extra_nodes` are added behind the others, so that there may be outputs of theirs.
+    `extra_nodes` are added behind the others, so that there may be outputs of theirs. `extra_inputs` are initializers
+    that can be given otherwise than they are stored.
     `optimise` is off, on, or one of providers.LEVELS. `threads` 0 leaves their number to ONNX Runtime; 1 starts none,
     which is quicker for a few nodes. `name_nodes` gives every node a name of its own, by which `assigned` lists it.
     `optimised_path` is where ONNX Runtime writes the model as it optimised it, `disabled` the optimisations left out.
@@ -115,17 +124,19 @@ def open_session(
     source, names = _named(subject) if name_nodes else (subject, None)
     try:
         handle = create(
-            _source(source, extra_outputs, extra_nodes),
+            source_of(source, addition(source, extra_outputs, extra_nodes, extra_inputs)),
             provider,
             optimise=optimise,
-            folder=_folder(source, extra_outputs),
+            folder=folder_of(source, is_extended=bool(extra_outputs or extra_inputs)),
             threads=threads,
             options=subject.options,
             optimised_path=None if optimised_path is None else str(optimised_path),
             disabled=disabled,
         )
     except _load_errors() as error:
-        return RunFailure("load", with_node(subject.model, first_line(error)))
+        message = first_line(error)
+        is_invalid = _INVALID.search(message) is not None
+        return RunFailure("load", with_node(subject.model, message), is_invalid=is_invalid)
     session = Session(handle, provider, optimise not in (False, "off"), subject, names)
     _demand_provider(session)
     return session
@@ -151,10 +162,10 @@ def _profiled(subject: Subject, provider: str, inputs: Mapping[str, Any]) -> Whe
     source, names = _named(subject)
     with TemporaryDirectory(prefix="onnxact-") as folder:
         handle = create(
-            _source(source, ()),
+            source_of(source, ModelProto()),
             provider,
             optimise=False,
-            folder=_folder(source, ()),
+            folder=folder_of(source, is_extended=False),
             options=subject.options,
             profile=str(Path(folder) / "profile"),
         )
@@ -212,31 +223,11 @@ def _named(subject: Subject) -> tuple[Subject, NodeNames]:
     return replace(subject, model=model, path=None), names
 
 
-def _folder(subject: Subject, extra_outputs: Sequence[str]) -> str | None:
-    """Where external data lie; ONNX Runtime knows it itself where it loads a file."""
-    loads_file = subject.path is not None and not extra_outputs
-    return None if loads_file or subject.folder is None else str(subject.folder)
-
-
-def _source(subject: Subject, extra_outputs: Sequence[str], extra_nodes: Sequence[NodeProto] = ()) -> str | bytes:
-    """What ONNX Runtime is to load.
-
-    Extra outputs are appended as bytes: protobuf merges a repeated `graph` field, so that no copy of the model is made
-    (protobuf.dev/programming-guides/encoding, "Last One Wins"). ONNX Runtime infers the type of an output with only a
-    name. An input is none of them: OpenVINO does not load a model whose input is an output.
-    """
-    if subject.path is not None and not extra_outputs:
-        return str(subject.path)
-    data = subject.model.SerializeToString() if subject.path is None else subject.path.read_bytes()
-    given = {value.name for value in required_inputs(subject.model.graph)}
-    declared = {value.name for value in subject.model.graph.output} | given
-    addition = ModelProto()
-    if extra_nodes:
-        addition.graph.node.extend(extra_nodes)
-    for name in dict.fromkeys(extra_outputs):
-        if name not in declared:
-            addition.graph.output.add().name = name
-    return bytes(data + addition.SerializeToString()) if addition.HasField("graph") else bytes(data)
+def demand_valid(after: Subject, provider: str, opened: Session | RunFailure) -> None:
+    """Raise UnloadableError for a model after with an unknown op or an invalid graph; one without a kernel is none."""
+    if isinstance(opened, RunFailure) and opened.is_invalid:
+        name = f"{after.path}" if after.path else "the model after"
+        raise UnloadableError(f"{runtime_version()} ({provider}) cannot load {name}: {opened.message}", is_after=True)
 
 
 def _demand_provider(session: Session) -> None:

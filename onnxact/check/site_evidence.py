@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SiteOutcome = Literal["equivalent", "different", "inconclusive"]
+Reach = Literal["reached", "one-sided", "settled", "missed"]
 
 
 @dataclass(frozen=True)
@@ -191,8 +192,11 @@ class SiteEvidence:
     `outcome`: "different" where what left it is not the function that it was, `differs` says how; "inconclusive" where
     that is not known, or no input went through a branch; else "equivalent". `missed` are the branches that no input
     went through, although nothing in the graph rules them out, or why nothing was observed; `ruled_out`, what the
-    graph rules out. `reached`: every other one, or the site is settled without: `alone` is "same", "identical",
-    "differs: ...", "not run: ...", or empty where it was not tried, and `surroundings` "the same" or why not.
+    graph rules out. `reached`: inputs went through every other one; `settled`: not all of them, but the site is the
+    same on its own and so is everything around it, or what enters it. `unknown`: why it is not known to be one function
+    in both models. `tolerated`: it is another function, and every output that it moves is within a tolerance that the
+    caller gave. `alone` is "same", "identical", "differs: ...", "not run: ...", or empty where it was not tried, and
+    `surroundings` "the same" or why not.
     `before` and `after` hold the values that left the site in the models' own runs against the reference;
     `alone_before` and `alone_after` do so for the site on its own, fed with both sides of every kink and with every
     special value. `shape` and `dtype` are of the value that enters.
@@ -201,7 +205,10 @@ class SiteEvidence:
     site: SiteProbe
     reached: bool
     outcome: SiteOutcome = "inconclusive"
+    settled: bool = False
+    tolerated: bool = False
     differs: str = ""
+    unknown: str = ""
     missed: str = ""
     ruled_out: str = ""
     alone: str = ""
@@ -221,13 +228,25 @@ class SiteEvidence:
     notes: tuple[str, ...] = ()
 
     @property
+    def reach(self) -> Reach:
+        """Where inputs went: "reached", every side of every kink; "one-sided", every side that what feeds it allows;
+        "settled" and "missed", not every one.
+        """
+        if self.reached:
+            return "one-sided" if self.ruled_out else "reached"
+        return "settled" if self.settled else "missed"
+
+    @property
     def reason(self) -> str:
         """What was missed, what cannot be, and what the site does on its own, in words."""
-        alone = f"on its own: {self.alone}" if self.alone and self.alone not in self.differs else ""
-        parts = (self.differs, self.missed, self.ruled_out, alone, *self.notes)
+        alone = f"on its own: {self.alone}" if self.alone and self.alone not in self.differs + self.unknown else ""
+        parts = (self.differs, self.unknown, self.missed, self.ruled_out, alone, *self.notes)
         return "; ".join(part for part in parts if part)
 
     @property
     def doubt(self) -> str:
         """Why this site keeps the verdict from being "equivalent"; empty where it does not."""
-        return "; ".join(part for part in (self.differs, "" if self.reached else self.missed) if part)
+        if self.tolerated:
+            return ""
+        missed = "" if self.reached or self.settled else self.missed
+        return "; ".join(part for part in (self.differs, self.unknown, missed) if part)

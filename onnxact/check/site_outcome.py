@@ -6,7 +6,7 @@ on its own the same, every branch reached, nothing outside its bound  ->  equiva
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from onnxact.check.accuracy import described
@@ -14,7 +14,7 @@ from onnxact.check.alone import Alone
 from onnxact.check.compare import DEFAULT_RTOL
 from onnxact.check.interval import ANY, Interval
 from onnxact.check.meaning import same_function
-from onnxact.check.site_evidence import Accuracy, SignCount, SiteEvidence, SiteOutcome, SiteProbe
+from onnxact.check.site_evidence import Accuracy, SignCount, SiteEvidence, SiteProbe
 from onnxact.check.tally import kink_counts, missing, reached_at_zero, ruled_out, sign_counts
 from onnxact.check.verdict import Outcome, OutputEvidence
 from onnxact.check.watching import Seen
@@ -51,15 +51,31 @@ class Found:
         """The branches that nothing went through although the graph allows it, or why that is not known."""
         if self.problem:
             return (self.problem,)
-        return (*missing(self.probe, self.seen.tally, self.possible), *self._undecided)
+        return missing(self.probe, self.seen.tally, self.possible)
 
     @property
-    def _undecided(self) -> tuple[str, ...]:
-        """Where what left the site is not its function in either model, and nothing else says that it is the same."""
+    def is_same_alone(self) -> bool:
+        """Whether the site was shown to be the same function in both models, outside of them."""
+        return self.alone is not None and self.alone.is_same
+
+    @cached_property
+    def unknown(self) -> str:
+        """Why it is not known that the site is one function in both models, whatever went through it; "" where it is.
+
+        Equal results on some inputs are no evidence of that: a condition on the values may hide another function.
+        """
+        if self.is_same_alone:
+            return ""
+        if self.probe.only_in:
+            meaning = self.probe.before or self.probe.after
+            why = "what it computes is not compared" if self.alone is None else self.alone.text
+            return f"{meaning}, in the model {self.probe.only_in} only: {why}"
+        if self.probe.before is None or self.probe.after is None:
+            side = "before" if self.probe.before is None else "after"
+            on_its_own = "" if self.alone is None else f", and on its own it was {self.alone.text}"
+            return f"{side}, it is no form of the table{on_its_own}"
         outside = [seen is not None and seen.accuracy is not None and seen.accuracy.is_outside for seen in self._both]
-        if not all(outside) or (self.alone is not None and self.alone.is_same):
-            return ()
-        return ("what left it is outside the bound of its form in both models",)
+        return "what left it is outside the bound of its form in both models" if all(outside) else ""
 
     @property
     def _both(self) -> tuple[Seen | None, Seen | None]:
@@ -70,7 +86,7 @@ class Found:
         """Whether the missed branches matter less where the same values enter the same site in both models: some
         channels missed some, or a bound far from zero was never passed.
         """
-        same = self.alone is not None and self.alone.is_same and not self.problem and not self.settled
+        same = self.is_same_alone and not self.problem and not self.settled
         counted = self.seen.tally
         zero = counted is not None and reached_at_zero(self.probe, counted, self.possible)
         return same and bool(self.missed) and zero
@@ -81,14 +97,18 @@ def evidence_of(found: Found) -> SiteEvidence:
     probe, counted = found.probe, found.seen.tally
     differs = _differs(found)
     missed = "" if differs and found.problem else "; ".join(found.missed)
-    reached = not found.missed or found.settled or found.agrees
+    settled = bool(found.missed) and (found.settled or found.agrees)
+    unknown = "" if differs else found.unknown
+    is_known = (settled or not found.missed) and not unknown
     signs, channels = sign_counts(counted) if counted is not None else (SignCount(), ())
     accuracies = [None if seen is None else seen.accuracy for seen in (found.before, found.after)]
     return SiteEvidence(
         probe,
-        reached=reached,
-        outcome=_outcome(found, differs, reached=reached),
+        reached=not found.missed,
+        settled=settled,
+        outcome="different" if differs else "equivalent" if is_known else "inconclusive",
         differs=differs,
+        unknown=unknown,
         missed=missed,
         ruled_out=ruled_out(probe, found.possible) if counted is not None else "",
         alone="" if found.alone is None else found.alone.text,
@@ -109,22 +129,24 @@ def evidence_of(found: Found) -> SiteEvidence:
     )
 
 
+def weighed(item: SiteEvidence, outputs: Sequence[OutputEvidence]) -> SiteEvidence:
+    """The evidence of a site, tolerated where it is another function, inputs went through all of it, and the outputs
+    that differ are all within a tolerance that the caller gave.
+    """
+    moved = [output for output in outputs if output.differing]
+    within = all(output.outcome == "equivalent" and output.tolerance == "given" for output in moved)
+    return replace(item, tolerated=bool(item.differs and item.reached and moved and within))
+
+
 def site_outcome(item: SiteEvidence, outputs: Sequence[OutputEvidence]) -> Outcome | None:
     """What one site means for the whole verdict; None where it says nothing against "equivalent".
 
     A site of another function is a difference where any output differs by as much as a bit. Where none does, something
     hides it on all inputs that were tried, and the models need not differ.
     """
-    if item.differs:
+    if item.differs and not item.tolerated:
         return "different" if any(output.differing for output in outputs) else "inconclusive"
     return "inconclusive" if item.doubt else None
-
-
-def _outcome(found: Found, differs: str, *, reached: bool) -> SiteOutcome:
-    if differs:
-        return "different"
-    compared = not found.probe.only_in
-    return "equivalent" if reached and compared else "inconclusive"
 
 
 def _differs(found: Found) -> str:
@@ -147,7 +169,7 @@ def _outside(found: Found) -> str:
     if len(outside) != 1 or found.probe.only_in:
         return ""
     side, item = outside[0]
-    if found.alone is not None and found.alone.is_same and not _is_gross(item, found.seen):
+    if found.is_same_alone and not _is_gross(item, found.seen):
         return ""
     return f"{side}, {described(item)} ({item.inputs})"
 
@@ -168,13 +190,8 @@ def _around(found: Found) -> str:
 
 def _notes(found: Found, differs: str) -> Iterator[str]:
     probe, alone = found.probe, found.alone
-    if probe.only_in:
-        meaning = probe.before or probe.after
-        yield f"{meaning}, in the model {probe.only_in} only: what it computes is not compared"
-    elif probe.before is None or probe.after is None:
-        side = "before" if probe.before is None else "after"
-        if probe.before is not probe.after:
-            yield f"{side}, it is no form of the table"
+    if found.is_same_alone and not probe.only_in and (probe.before is None) != (probe.after is None):
+        yield f"{'before' if probe.before is None else 'after'}, it is no form of the table"
     if alone is not None:
         yield from alone.notes
     yield from _in_the_model(found, differs)
@@ -184,7 +201,7 @@ def _notes(found: Found, differs: str) -> Iterator[str]:
         yield "everything around it is the same in both models, and so is the site on its own"
     elif found.agrees:
         yield f"{_AGREES}, and so is the site on its own"
-    elif found.surroundings and not differs and alone is not None and alone.is_same:
+    elif found.surroundings and not differs and found.is_same_alone:
         yield f"not settled by the site being the same on its own, since {found.surroundings}"
 
 

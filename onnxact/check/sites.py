@@ -7,12 +7,13 @@ anything but sites tells the models apart; further inputs for branches that none
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from onnx import ModelProto
 
 from onnxact.check.agreement import agreeing
-from onnxact.check.alone import ELEM_TYPES
+from onnxact.check.alone import ELEM_TYPES, Alone
+from onnxact.check.exchange import Exchange
 from onnxact.check.inputs import Feed
 from onnxact.check.interval import ANY
 from onnxact.check.knowledge import Knowledge
@@ -20,9 +21,9 @@ from onnxact.check.lifting import Lifted, lift
 from onnxact.check.reaching import Reach, Search
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
+from onnxact.check.stretch import Stretches
 from onnxact.check.subject import Subject
 from onnxact.check.tally import missing
-from onnxact.check.tolerance import Tolerance
 from onnxact.check.watching import Candidates, Seen, Watched, Watcher, Watching
 
 Progress = Callable[[str, float], None]
@@ -42,8 +43,7 @@ class SiteJob:
     """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
 
     `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions. `exact`:
-    on the CPU a site has to keep the bits. `tolerance` is what a caller allows. `memory_budget`, in bytes, is for
-    values held at a time.
+    on the CPU a site has to keep the bits. `memory_budget`, in bytes, is for values held at a time.
     """
 
     before: Subject
@@ -53,7 +53,6 @@ class SiteJob:
     sites: tuple[SiteProbe, ...] = ()
     provider: str = "cpu"
     exact: bool = False
-    tolerance: Tolerance = field(default_factory=Tolerance)
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     progress: Progress = _silent
     search: Search = _nothing
@@ -63,15 +62,14 @@ class SiteJob:
 class Judged:
     """The evidence of every site, in the order given, and the further inputs that it took.
 
-    `doubts`: what else is not the same in the two models and was not reached, in words.
-    `other_constants`: the constants that are not the same in two models that are the same but for them and the sites;
-    of a rewrite, which has none, they are not looked at.
+    `exchange` is of the constants outside the sites that are not the same; of a rewrite, which has none, they are not
+    looked at. `doubts`: what else is not the same in the two models and was not reached, in words.
     """
 
+    exchange: Exchange
     evidence: tuple[SiteEvidence, ...] = ()
     feeds: tuple[Feed, ...] = ()
     doubts: tuple[str, ...] = ()
-    other_constants: tuple[str, ...] = ()
 
 
 def judge_sites(job: SiteJob) -> Judged:
@@ -79,24 +77,29 @@ def judge_sites(job: SiteJob) -> Judged:
 
     Raises ProviderError where a session does not get the provider.
     """
-    known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact, job.tolerance)
-    found = _judged(job, known) if known.probes else Judged()
+    known = Knowledge(job.before, job.after, job.sites, job.provider, job.exact)
+    exchange = Exchange(job.before, job.after, () if job.sites else known.other_constants, job.feeds, job.provider)
+    found = _judged(job, known, exchange) if known.probes else Judged(exchange)
     reached = Reach(known, job.search, job.memory_budget).run((*job.feeds, *found.feeds))
-    constants = () if job.sites else known.surroundings.constants
-    return replace(found, feeds=(*found.feeds, *reached.feeds), doubts=reached.doubts, other_constants=constants)
+    further = (*found.feeds, *reached.feeds)
+    exchange = replace(exchange, feeds=(*job.feeds, *further))
+    return replace(found, exchange=exchange, feeds=further, doubts=reached.doubts)
 
 
-def _judged(job: SiteJob, known: Knowledge) -> Judged:
+def _judged(job: SiteJob, known: Knowledge, exchange: Exchange) -> Judged:
     job.progress("running sites on their own", 0.1)
     watched = _Watched(job, known)
     job.progress("observing sites", 0.12)
     before = watched.before()
+    feeds = (*job.feeds, *before.kept)
     job.progress("observing sites", 0.16)
-    after = watched.after((*job.feeds, *before.kept), before)
-    found = [_found(known, probe, before, after) for probe in known.probes]
+    after = watched.after(feeds, before)
+    around = Stretches(known, job.provider, feeds, job.memory_budget).run()
+    alone = {**known.alone, **around}
+    found = [_found(known, probe, before, after, alone.get(probe)) for probe in known.probes]
     agree = _agreeing(job, known, [item.probe for item in found if item.asks_for_agreement], before.kept)
     evidence = (evidence_of(replace(item, agrees=agree.get(item.probe, False))) for item in found)
-    return Judged(tuple(evidence), before.kept)
+    return Judged(exchange, tuple(evidence), before.kept)
 
 
 @dataclass(frozen=True)
@@ -161,11 +164,10 @@ def _judged_on(before: Watching, probe: SiteProbe, feeds: Sequence[Feed]) -> fro
     return seen.judged_on if seen is not None and seen.judged_on else frozenset(feed.label for feed in feeds[:1])
 
 
-def _found(known: Knowledge, probe: SiteProbe, before: Watching, after: Watching) -> Found:
+def _found(known: Knowledge, probe: SiteProbe, before: Watching, after: Watching, alone: Alone | None) -> Found:
     first, second = before.seen.get(probe), after.seen.get(probe)
     seen = (second if probe.only_in == "after" else first) or Seen()
     problem = before.problems.get(probe) or after.problems.get(probe, "")
-    alone = known.alone.get(probe)
     found = Found(probe, first, second, problem, alone)
     if not missing(probe, seen.tally, ANY) and not problem:
         return found
@@ -187,7 +189,6 @@ def _agreeing(
         list(dict.fromkeys(names.values())),
         (*job.feeds, *kept),
         provider=job.provider,
-        tolerance=job.tolerance,
         memory_budget=job.memory_budget,
     )
     return {probe: found[pair] for probe, pair in names.items()}

@@ -6,7 +6,7 @@ Meaning("leaky_relu", "mul-max", alpha = 0.2)  ->  f(x) = LeakyRelu(x, 0.2), bou
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
@@ -19,7 +19,6 @@ from onnxact.activation.forms import find_form
 from onnxact.activation.numeric import FLOATS, holds, rounded
 from onnxact.activation.primitives import PRIMITIVES
 from onnxact.check.site_evidence import Computed, FromCaller, Meaning, Slopes
-from onnxact.check.tolerance import Tolerance
 
 Array = npt.NDArray[Any]
 Values = Mapping[str, Any]
@@ -38,7 +37,6 @@ class Standard:
 
     function: Meaning
     own: Meaning | None
-    tolerance: Tolerance = field(default_factory=Tolerance)
     exact: bool = False
     on_cpu: bool = True
     on_its_own: bool = False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto
@@ -48,6 +49,18 @@ def open_subject(
         return Subject(source, None, None if folder is None else Path(folder), chosen)
     path = Path(source)
     return Subject(load(path), None if is_text(path) else path, path.parent, chosen)
+
+
+def without_inputs(subject: Subject, names: Collection[str]) -> Subject:
+    """The model without some of its inputs, which nothing may read; the weights of a file stay where they are."""
+    if not names:
+        return subject
+    model = ModelProto()
+    model.CopyFrom(subject.model)
+    kept = [value for value in model.graph.input if value.name not in names]
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    return replace(subject, model=model, path=None)
 
 
 def _item_bytes(tensor: TensorProto) -> int:

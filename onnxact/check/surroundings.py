@@ -1,7 +1,7 @@
 """(before, after, sites) -> whether two models are the same but for the nodes of those sites, or where they are not.
 
-From every output back: the same nodes with the same attributes and constants, under the same names; a site stands for
-its input. Where that holds, the models are the same function if every site is.
+From every output back: the same nodes with the same attributes and constants, whatever their values are called; a site
+stands for its input. Where that holds, the models are the same function if every site is.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ from onnxact.model.view import View, subgraphs
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is not the same outside the sites: the first thing in the structure, or constants where that is the same."""
+    """What is not the same outside the sites: the first thing in the structure, or constants, by their names before and
+    after, where that is the same.
+    """
 
     structure: str = ""
-    constants: tuple[str, ...] = ()
+    constants: tuple[tuple[str, str], ...] = ()
 
     @property
     def difference(self) -> str:
         """The first difference in words; "" where there is none."""
-        return self.structure or (f"the constant {self.constants[0]!r} is another one" if self.constants else "")
+        return self.structure or (f"the constant {self.constants[0][0]!r} is another one" if self.constants else "")
 
 
 class DifferentError(Exception):
@@ -45,8 +47,8 @@ def surroundings(
 ) -> Surroundings:
     """Compare two models outside the sites.
 
-    paths: scope path before -> scope path after. Names and documentation of nodes do not count, nor does the order in
-    which nodes stand, nor what no output depends on.
+    paths: scope path before -> scope path after. Names and documentation of nodes do not count, nor do names of values
+    other than the inputs and outputs of the models, the order in which nodes stand, or what no output depends on.
     """
     if before.folder == after.folder and before.model == after.model:
         return Surroundings()
@@ -72,10 +74,10 @@ class _Walk:
         self.views = views
         self.paths = paths
         self.sites = {(probe.scope, probe.output): probe for probe in sites if not probe.only_in}
-        self.seen: set[tuple[str, str]] = set()
-        self.pending: list[tuple[Scope, Scope, str]] = []
+        self.seen: dict[tuple[str, str], str] = {}
+        self.pending: list[tuple[Scope, Scope, str, str]] = []
         self.constants: dict[str, tuple[Mapping[str, Stored], Mapping[str, Stored]]] = {}
-        self.differing: list[str] = []
+        self.differing: list[tuple[str, str]] = []
 
     def run(self) -> None:
         """Raise DifferentError at the first difference."""
@@ -93,57 +95,65 @@ class _Walk:
         """Take up the outputs of a scope, once, after its inputs."""
         if (before.path, "") in self.seen:
             return
-        self.seen.add((before.path, ""))
+        self.seen[before.path, ""] = ""
         where = f" of {before.path}" if before.path else ""
-        _demand(_input_names(before) == _input_names(after), f"the inputs{where} are not the same")
+        _demand(_given(before) == _given(after), f"the inputs{where} are not the same")
         outputs = [_output_names(scope) for scope in (before, after)]
-        _demand(outputs[0] == outputs[1], f"the outputs{where} are not the same")
-        self.pending.extend((before, after, name) for name in outputs[0])
+        same = len(outputs[0]) == len(outputs[1]) and (bool(before.path) or outputs[0] == outputs[1])
+        _demand(same, f"the outputs{where} are not the same")
+        self.pending.extend((before, after, *names) for names in zip(*outputs, strict=True))
 
-    def _value(self, before: Scope, after: Scope, name: str) -> None:
-        first, second = before.owner(name), after.owner(name)
+    def _value(self, before: Scope, after: Scope, name: str, other: str) -> None:
+        first, second = before.owner(name), after.owner(other)
         if first is None or second is None:
-            _demand(first is second, f"{name!r} is in one model only")
+            _demand(first is second and name == other, f"{name!r} is in one model only")
             return
         if (first.path, name) in self.seen:
+            same = self.seen[first.path, name] == other
+            _demand(same, f"{name!r} is {self.seen[first.path, name]!r} after, and {other!r} as well")
             return
-        self.seen.add((first.path, name))
+        self.seen[first.path, name] = other
         same = (self.paths.get(first.path, "") if first.path else "") == second.path
         _demand(same, f"{name!r} is in {first.path!r} before, in {second.path!r} after")
         probe = self.sites.get((first.path, name))
-        if probe is not None and probe.names("before") == probe.names("after"):
-            self.pending.append((first, second, probe.input))
+        if probe is not None and probe.names("after")[1] == other:
+            self.pending.append((first, second, probe.input, probe.names("after")[0]))
             return
-        ours, theirs = (known.get(name) for known in self._constants(first, second))
+        known = self._constants(first, second)
+        ours, theirs = known[0].get(name), known[1].get(other)
         if ours is not None or theirs is not None:
-            self._constant(name, ours, theirs)
-        elif name in first.producers and name in second.producers:
-            self._nodes(first, second, name)
+            self._constant((name, other), ours, theirs)
+        elif name in first.producers and other in second.producers:
+            self._nodes(first, second, name, other)
         else:
-            given = name in first.inputs and name in second.inputs
+            given = name in first.inputs and other in second.inputs
             _demand(given, f"{name!r} is computed in one model, given in the other")
+            same = first.inputs[name] == second.inputs[other] if first.path else name == other
+            _demand(same, f"{name!r} before is {other!r} after, which is another input")
 
     def _constants(self, first: Scope, second: Scope) -> tuple[Mapping[str, Stored], Mapping[str, Stored]]:
         if first.path not in self.constants:
             self.constants[first.path] = _stored(first), _stored(second)
         return self.constants[first.path]
 
-    def _constant(self, name: str, first: Stored | None, second: Stored | None) -> None:
-        _demand(first is not None and second is not None, f"{name!r} is a constant in one model only")
+    def _constant(self, names: tuple[str, str], first: Stored | None, second: Stored | None) -> None:
+        _demand(first is not None and second is not None, f"{names[0]!r} is a constant in one model only")
         folders = [subject.folder for subject in self.subjects]
         if first == second and not (_is_external(first) and folders[0] != folders[1]):
             return
         values = [_bits(item, folder) for item, folder in zip((first, second), folders, strict=True)]
         if values[0] is None or values[0] != values[1]:
-            self.differing.append(name)
+            self.differing.append(names)
 
-    def _nodes(self, first: Scope, second: Scope, name: str) -> None:
-        indices = first.producers[name], second.producers[name]
+    def _nodes(self, first: Scope, second: Scope, name: str, other_name: str) -> None:
+        indices = first.producers[name], second.producers[other_name]
         one, other = first.nodes[indices[0]], second.nodes[indices[1]]
-        same = one == other or _said(one) == _said(other)
+        made = list(one.output).index(name) == list(other.output).index(other_name)
+        same = made and (one == other or _said(one) == _said(other))
         _demand(same, f"the node that makes {name!r} is not the same ({one.op_type})")
-        self.seen.update((first.path, output) for output in one.output)
-        self.pending.extend((first, second, read) for read in one.input if read)
+        self.seen.update(((first.path, name), other) for name, other in zip(one.output, other.output, strict=True))
+        read = zip(one.input, other.input, strict=True)
+        self.pending.extend((first, second, name, other) for name, other in read if name)
         for attribute, _ in subgraphs(one):
             self._enter(first.children[indices[0], attribute], second.children[indices[1], attribute])
         key = (plain(one.domain), one.op_type, one.overload)
@@ -159,15 +169,15 @@ def _demand(holds: bool, otherwise: str) -> None:
         raise DifferentError(otherwise)
 
 
-def _input_names(scope: Scope) -> list[str]:
-    """The inputs of a body or function in order, and a function's attributes with their defaults; those of the main
+def _given(scope: Scope) -> list[str]:
+    """How many inputs a body or function has, and a function's attributes with their defaults; the inputs of the main
     graph are compared before.
     """
     graph = scope.graph
-    names = sorted(scope.inputs, key=scope.inputs.__getitem__)
+    count = str(len(scope.inputs))
     if isinstance(graph, FunctionProto):
-        return [*names, *graph.attribute, *(str(default) for default in graph.attribute_proto)]
-    return names if scope.parent is not None else []
+        return [count, *graph.attribute, *(str(default) for default in graph.attribute_proto)]
+    return [count] if scope.parent is not None else []
 
 
 def _output_names(scope: Scope) -> list[str]:
@@ -184,14 +194,19 @@ def _stored(scope: Scope) -> dict[str, Stored]:
 
 
 def _said(node: NodeProto) -> tuple[object, ...]:
-    """All that a node says of its computation; of its bodies, which it has."""
+    """All that a node says of its computation but the names of values; of its bodies, which it has."""
     attributes = sorted(
         attribute.SerializeToString(deterministic=True)
         for attribute in node.attribute
         if attribute.type not in {AttributeProto.GRAPH, AttributeProto.GRAPHS}
     )
     bodies = tuple(name for name, _ in subgraphs(node))
-    return node.op_type, plain(node.domain), node.overload, tuple(node.input), tuple(node.output), *attributes, bodies
+    return node.op_type, plain(node.domain), node.overload, *_filled(node), *attributes, bodies
+
+
+def _filled(node: NodeProto) -> tuple[tuple[bool, ...], tuple[bool, ...]]:
+    """Which of its inputs and outputs are not left out."""
+    return tuple(map(bool, node.input)), tuple(map(bool, node.output))
 
 
 def _is_external(stored: Stored | None) -> bool:

@@ -16,11 +16,10 @@ from onnx import ModelProto, TensorProto, TypeProto, helper
 
 from onnxact.activation.expr import Expr
 from onnxact.check.alone import ELEM_TYPES
-from onnxact.check.conclusion import runtime_version
 from onnxact.check.equivalence import check
 from onnxact.check.loading import UnloadableError
 from onnxact.check.pairs import RAN_BEFORE
-from onnxact.check.providers import resolve_providers
+from onnxact.check.providers import resolve_providers, runtime_version
 from onnxact.check.rewritten import probes
 from onnxact.check.session import RunFailure, open_session
 from onnxact.check.subject import open_subject

@@ -1,5 +1,8 @@
 """What a caller allows -> the tolerance of each output; what an output needs -> the least that would pass.
 
+A caller's tolerance is for outputs, by name or for all alike. Sites are held to the bound of their own form whatever it
+is; one that is another function is no difference where every output that it moves is within a tolerance that was given.
+
 NumPy's rule, in double: |after - before| <= atol + rtol * |before|.
 """
 

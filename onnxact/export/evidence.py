@@ -15,7 +15,7 @@ import torch
 from onnx import ModelProto
 from torch.export import ExportedProgram
 
-from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
+from onnxact.check.conclusion import Evidence, verdict_of
 from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
 from onnxact.check.further import further_feeds
@@ -23,7 +23,7 @@ from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.knowledge import Knowledge
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
-from onnxact.check.providers import Resolved, resolve_providers, runtime_options
+from onnxact.check.providers import Resolved, resolve_providers, runtime_options, runtime_version
 from onnxact.check.session import RunFailure, open_session
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onnxact.check import OutputEvidence, SiteEvidence, SiteProbe, Verdict
-    from onnxact.check.site_evidence import Accuracy, KinkCount
+    from onnxact.check.site_evidence import Accuracy, KinkCount, Reach
     from onnxact.check.verdict import Outcome, Run
 
 _RANK: Mapping[str, int] = {"different": 0, "inconclusive": 1, "equivalent": 2}
 """What a reader wants to see first."""
+_REACH: Mapping[Reach, str] = {
+    "one-sided": "on every side that what feeds them allows",
+    "settled": "not reached on every side, settled without inputs",
+    "missed": "not reached on every side",
+}
 LEFT_OUT = "left out: "
 """How a note begins that says why a provider was not tried, after the provider's name if one is known."""
 
@@ -134,9 +140,10 @@ def _sites_summary(verdict: Verdict) -> Iterator[str]:
         return
     total = len(verdict.sites)
     fine = [item for item in verdict.sites if item.outcome == "equivalent"]
-    reached = sum(item.reached for item in verdict.sites)
     yield f"{len(fine)} of {_count(total, 'site')} equivalent{_at_most(fine)}"
-    yield f"{reached} of {_count(total, 'site')} reached on every side of their kinks"
+    reach = Counter(item.reach for item in verdict.sites)
+    others = (f"{reach[kind]} {text}" for kind, text in _REACH.items() if reach[kind])
+    yield ", ".join([f"{reach['reached']} of {_count(total, 'site')} reached on every side of their kinks", *others])
 
 
 def _at_most(sites: Iterable[SiteEvidence]) -> str:

@@ -69,7 +69,8 @@ def _cases(verdict: Verdict, text: str) -> Iterator[Case]:
         where = f" in {site.site.scope}" if site.site.scope else ""
         lines = [site.reason, f"entered: {evidence.entered(site)}", evidence.worst_element(site)]
         name = f"site {site.site.node or site.site.output}{where}"
-        yield Case(name, _ENDINGS.get(site.outcome, ""), site.doubt or site.reason, "\n".join(filter(None, lines)))
+        ending = "" if site.tolerated else _ENDINGS.get(site.outcome, "")
+        yield Case(name, ending, site.doubt or site.reason, "\n".join(filter(None, lines)))
     for placed in verdict.placements:
         if placed.fell_back:
             yield Case(f"placement of {placed.site} on {placed.provider}", "error", str(placed), str(placed))

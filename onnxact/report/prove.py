@@ -16,6 +16,7 @@ from onnxact.report.text import number, spelled, table
 if TYPE_CHECKING:
     from onnxact.check.prove import Example, FormProof, Proof, SpecialValue
     from onnxact.check.prove.patterns import Space
+    from onnxact.check.prove.tally import Tally
 
 _COLOURS = {"proven": "green", "not refuted": "yellow", "refuted": "red", "interrupted": "yellow"}
 _ALL = "all"
@@ -47,7 +48,7 @@ def _single(found: Proof, verbose: bool) -> Iterator[RenderableType]:
 
 def _verdict(found: Proof, form: FormProof) -> str:
     name = f"{spelled(found.activation)} {form.form}"
-    declared = "exact" if form.exact else "within its bound"
+    declared = "exact" if form.exact else "within its absolute bound" if form.absolute else "within its bound"
     if form.outcome == "refuted":
         broken = form.tally.broken or (form.ends.broken if form.ends else 0)
         return f"{name} is not {declared}, at {broken:,} of {form.tally.tried:,} inputs"
@@ -79,6 +80,10 @@ def _against(found: Proof, form: FormProof) -> str:
     return f"{found.op} on {where}"
 
 
+def _overflowed(tally: Tally) -> str:
+    return f"{tally.overflowed:,} at finite inputs: a step on the way overflows" if tally.overflowed else ""
+
+
 def _counts(found: Proof, form: FormProof) -> Table:
     tally = form.tally
     rows = [
@@ -86,7 +91,7 @@ def _counts(found: Proof, form: FormProof) -> Table:
         ("  the same bits", tally.equal, ""),
         ("  NaN with another payload", tally.payload, ""),
         ("  zero of the other sign", tally.zero_sign, ""),
-        ("  NaN or infinity on one side", tally.special, ""),
+        ("  NaN or infinity on one side", tally.special, _overflowed(tally)),
         ("  another number", tally.numbers, _worst(found, tally.worst)),
     ]
     made = Table(box=None, show_header=False, pad_edge=False)
@@ -101,11 +106,20 @@ def _counts(found: Proof, form: FormProof) -> Table:
     return made
 
 
+def _near_one(found: Proof, example: Example, allowed: float) -> float:
+    """What is allowed in u of the result at an input, in u of max(1, |result|)."""
+    space = _space(found)
+    size = abs(float(space.numbers(np.array([example.wanted], space.word))[0]))
+    return float(allowed * max(size, space.smallest_normal) / max(size, 1.0))
+
+
 def _remarks(found: Proof, form: FormProof) -> Iterator[str]:
     """Yield what else is said of other numbers."""
     near = form.tally.worst_near_one
-    if form.allowed is not None:
+    if form.allowed is not None and not form.absolute:
         yield f"  its bound there: {_u(form.allowed)}"
+    elif form.allowed is not None and form.tally.worst is not None:
+        yield f"  its bound there: {_u(_near_one(found, form.tally.worst, form.allowed))} of max(1, |result|)"
     if near is not None:
         yield f"at most {_error(near)} of max(1, |result|) at x = {_at(found, near)}"
 
@@ -241,7 +255,7 @@ def _row(found: Proof, form: FormProof) -> tuple[str, ...]:
     near_one = "" if tally.worst_near_one is None else _error(tally.worst_near_one)
     return (
         form.form,
-        "exact" if form.exact else "bounded",
+        form.kind,
         form.against,
         form.outcome,
         _ALL if tally.equal == tally.tried else f"{tally.equal:,}",

@@ -91,6 +91,14 @@ def test_first_value_and_what_makes_it() -> None:
     assert any("first value that differs" in line for line in verdict.summary())
 
 
+def test_an_output_that_differs_is_always_compared() -> None:
+    """Its value of before is made in the same way after, under another name."""
+    after = net("float[4] x", "float[4] y", "z = Relu(x) k = Constant<value_float = 2.0>() y = Mul(z, k)")
+    _, found = judged(net("float[4] x", "float[4] y", RELU), after)
+    assert (found.value.before, found.value.after, found.is_origin) == ("y", "y", True)
+    assert str(found.node_after) == "Mul #2"
+
+
 def test_equivalent_models_have_none() -> None:
     assert check(unary(LEAKY), unary(MUL_ABS_ADD), providers=["cpu"]).divergence is None
     case = looked_into(unary(DEEP), copied(unary(DEEP)))

@@ -52,3 +52,17 @@ def test_declared_shapes_of_outputs_are_noted_and_what_comes_out_is_compared() -
     assert interface_notes(before, after) == (note,)
     before.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "M"
     assert interface_notes(before, before) == ()
+
+
+def test_inputs_that_ort_leaves_without_their_default_are_fed_nothing() -> None:
+    """What ONNX Runtime saves of an IR 3 model: weights that it folded are inputs still, without a value."""
+    weights = "float[4] w = {1, 2, 3, 4}", "float[4] v = {2, 4, 6, 8}"
+    before = net("float[4] x, float[4] w", "float[4] y", "a = Add(x, w) y = Add(a, w)", weights[0], ir=3)
+    after = net("float[4] x, float[4] w, float[4] v", "float[4] y", "y = Add(x, v)", weights[1], ir=3)
+    verdict = check(before, after, providers=["cpu"])
+    assert interface_differences(before, after) == ()
+    assert verdict.equivalent, verdict.summary()
+    lost = "inputs had a default value, which is lost: a caller has to give something, although nothing reads it: w"
+    assert {lost, "inputs with a default value are new: v"} <= set(verdict.notes)
+    read = net("float[4] x, float[4] w", "float[4] y", "a = Add(x, w) y = Add(a, w)", ir=3)
+    assert interface_differences(before, read) == ("input 'w' is new",)

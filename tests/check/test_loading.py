@@ -92,10 +92,19 @@ def test_model_before_that_cannot_be_loaded_is_an_error(tmp_path: Path) -> None:
         check(broken("y = custom.Foo(x)"), broken("y = custom.Foo(x)"), providers=["cpu"])
 
 
-def test_model_after_that_cannot_be_loaded_is_different() -> None:
-    verdict = check(unary(RELU), broken("y = custom.Foo(x)"), providers=["cpu"])
+@pytest.mark.parametrize("body", ["y = custom.Foo(x)", "y = Foo(x)", "y = Relu(x, x)", "y = Relu(q)"])
+def test_model_after_that_is_no_valid_model_is_an_error(body: str, tmp_path: Path) -> None:
+    onnx.save(broken(body), tmp_path / "after.onnx")
+    with pytest.raises(UnloadableError, match=r"after\.onnx: .*(?:Foo|Relu|'q')") as caught:
+        check(unary(RELU), tmp_path / "after.onnx", providers=["cpu"])
+    assert (caught.value.exit_code, caught.value.is_after) == (5, True)
+
+
+def test_model_after_without_a_kernel_is_different() -> None:
+    body = "h = Cast<to = 16>(x) i = PRelu(h, h) y = Cast<to = 1>(i)"
+    verdict = check(unary(RELU), unary(body), providers=["cpu"])
     assert (verdict.outcome, verdict.exit_code) == ("different", 1)
-    assert "ran before, does not load: custom:Foo(-1)" in verdict.reasons[0]
+    assert "ran before, does not load: Could not find an implementation for" in verdict.reasons[0]
 
 
 @pytest.mark.parametrize(

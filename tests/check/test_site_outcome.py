@@ -56,7 +56,7 @@ def test_a_kernel_beyond_its_bound_is_said_and_no_difference() -> None:
 
 def test_outside_in_both_models_and_nothing_else_known() -> None:
     item = found(CLOSE, CLOSE, NOT_RUN)
-    assert (item.outcome, item.reached) == ("inconclusive", False)
+    assert (item.outcome, item.reached) == ("inconclusive", True)
     assert "outside the bound of its form in both models" in item.doubt
 
 
@@ -98,8 +98,28 @@ def test_agreement_is_asked_for_bounds_and_channels_only() -> None:
 
 def test_a_site_in_one_model_only_is_not_compared() -> None:
     item = evidence_of(Found(replace(PROBE, after=None, only_in="before"), seen(None)))
-    assert (item.outcome, item.reached, item.doubt) == ("inconclusive", True, "")
-    assert "in the model before only" in item.reason
+    assert (item.outcome, item.reached) == ("inconclusive", True)
+    assert "in the model before only" in item.doubt
+
+
+@pytest.mark.parametrize("alone", [None, NOT_RUN])
+def test_what_is_no_form_and_did_not_run_alone_is_not_known(alone: Alone | None) -> None:
+    item = evidence_of(Found(replace(PROBE, after=None), seen(FINE), seen(FINE), alone=alone))
+    assert (item.outcome, item.reached) == ("inconclusive", True)
+    assert "after, it is no form of the table" in item.doubt
+    assert site_outcome(item, []) == "inconclusive"
+    assert evidence_of(Found(replace(PROBE, after=None), seen(FINE), seen(FINE), alone=SAME)).outcome == "equivalent"
+
+
+def test_where_inputs_went_is_told_apart_from_what_is_settled_without() -> None:
+    both, above = seen(FINE, -1.0, 1.0), seen(FINE, 1.0, 2.0)
+    found = [
+        Found(PROBE, both, both, alone=SAME),
+        Found(PROBE, above, above, alone=SAME, possible=NOT_NEGATIVE),
+        Found(PROBE, Seen(), Seen(), alone=SAME, settled=True),
+        Found(PROBE, Seen(), Seen(), alone=SAME),
+    ]
+    assert [evidence_of(item).reach for item in found] == ["reached", "one-sided", "settled", "missed"]
 
 
 def test_what_could_not_be_seen_is_the_reason() -> None:

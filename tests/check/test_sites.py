@@ -15,6 +15,7 @@ from onnxact.check import SiteEvidence, SiteProbe, Verdict, check, make_inputs
 from onnxact.check.inputs import Feed
 from onnxact.check.sites import SiteJob, judge_sites
 from onnxact.check.subject import open_subject
+from onnxact.report.plain import plain_text
 from tests.check.models import LEAKY, MUL_ABS_ADD, MUL_MAX, RELU, net, unary
 
 SITE = SiteProbe("", "", "x", "y")
@@ -155,10 +156,31 @@ def test_a_site_that_nothing_shows_is_inconclusive() -> None:
     assert "relu before, leaky_relu(alpha = 0.2) after" in verdict.reasons[0]
 
 
-def test_a_tolerance_of_the_caller_holds_for_sites_too() -> None:
+TWO = "l = LeakyRelu<alpha = {}>(x) y = Neg(l) z = Abs(l)"
+
+
+@pytest.mark.parametrize(
+    "given", [{"rtol": 0.01}, {"rtol": {"y": 0.01}}, {"atol": 1.0}, {"atol": {"y": 1.0}}, {"rtol": {"": 0.01}}]
+)
+def test_a_tolerance_is_for_outputs_and_what_a_site_moves_within_it_is_said(given: dict[str, Any]) -> None:
     wrong = unary("y = LeakyRelu<alpha = 0.201>(x)")
     assert on_cpu(unary(LEAKY), wrong).outcome == "different"
-    assert on_cpu(unary(LEAKY), wrong, rtol=0.01).equivalent
+    verdict = on_cpu(unary(LEAKY), wrong, **given)
+    assert verdict.equivalent, verdict.summary()
+    assert (verdict.sites[0].outcome, verdict.sites[0].tolerated, verdict.sites[0].doubt) == ("different", True, "")
+    assert any("is another function, within the tolerance given for the outputs" in note for note in verdict.notes)
+    assert on_cpu(unary(LEAKY), wrong, rtol=1e-9).outcome == "different"
+
+
+def test_a_tolerance_for_one_output_says_nothing_of_the_others() -> None:
+    before, after = (net("float[N, 8] x", "float[N, 8] y, float[N, 8] z", TWO.format(a)) for a in (0.2, 0.2000001))
+    assert on_cpu(before, after, rtol=0.01).equivalent
+    assert on_cpu(before, after, rtol={"y": 0.01}).outcome == "different"
+
+
+def test_a_tolerance_is_no_excuse_for_a_branch_that_nothing_entered() -> None:
+    before, after = (unary(f"l = LeakyRelu<alpha = {alpha}>(x) y = Add(l, x)") for alpha in (0.2, 0.201))
+    assert on_cpu(before, after, inputs=positive(), rtol=0.1).outcome == "inconclusive"
 
 
 def test_slope_that_is_computed_from_the_inputs() -> None:
@@ -209,6 +231,14 @@ def test_right_on_its_own_with_the_same_around_it_settles() -> None:
     assert verdict.equivalent
     (site,) = verdict.sites
     assert (site.missed, site.surroundings) == ("no value below 0 entered it", "the same")
+
+
+def test_other_names_of_values_settle_as_well() -> None:
+    before = unary("a = Neg(x) r = LeakyRelu<alpha = 0.2>(x) b = Neg(r) y = Add(a, b)")
+    after = unary("p = Neg(x) q = LeakyRelu<alpha = 0.2>(x) s = Neg(q) y = Add(p, s)")
+    verdict = on_cpu(before, after, inputs=positive())
+    assert verdict.equivalent, verdict.summary()
+    assert (verdict.sites[0].site.names("after"), verdict.sites[0].surroundings) == (("x", "q"), "the same")
 
 
 def test_right_on_its_own_with_something_else_around_it_does_not() -> None:
@@ -326,7 +356,29 @@ def test_external_weights_are_shared_by_every_copy(tmp_path: Path) -> None:
     assert on_cpu(tmp_path / "m.onnx", other, folder=tmp_path).outcome == "different"
 
 
-# One model only.
+# One model only, or no form of the table.
+
+
+@pytest.mark.parametrize("condition", ["m = ReduceMax<keepdims = 0>(x) c = Less(m, k)", "c = Equal(k, k)"])
+def test_a_branch_that_no_input_takes_may_hide_another_function(condition: str) -> None:
+    branch = "{} = {} () => (float[N, 8] {}) {{ {} = {}(x) }}"
+    branches = branch.format("then_branch", "t", "a", "a", "Relu"), branch.format("else_branch", "e", "b", "b", "Abs")
+    after = net("float[N, 8] x", "float[N, 8] y", f"{condition} y = If(c) <{', '.join(branches)}>", "float k = {1e5}")
+    verdict = on_cpu(unary("y = Relu(x)"), after)
+    assert verdict.outcome == "inconclusive", verdict.summary()
+    assert any("it is no form of the table" in reason for reason in verdict.reasons)
+    assert not any(output.differing for output in verdict.outputs)
+
+
+def test_sites_that_no_value_entered_do_not_count_as_reached() -> None:
+    model = unary(LEAKY)
+    changed = onnxact.decompose(model, form="mul-max").model
+    for array in (np.zeros((0, 8), np.float32), np.full((2, 8), np.nan, np.float32)):
+        verdict = on_cpu(model, changed, inputs={"x": array})
+        assert verdict.outcome == "inconclusive"
+        assert [item.reach for item in verdict.sites] == ["settled"]
+        text = "\n".join(plain_text(verdict, width=150).splitlines())
+        assert "0 of 1 site reached on every side of their kinks, 1 not reached on every side, settled" in text
 
 
 def test_a_site_in_one_model_only_is_said_and_its_branches_count() -> None:
@@ -336,8 +388,8 @@ def test_a_site_in_one_model_only_is_said_and_its_branches_count() -> None:
     assert verdict.equivalent, verdict.summary()
     only = {item.site.only_in: item for item in verdict.sites}
     assert set(only) == {"before", "after"}
-    assert (only["before"].reached, only["before"].outcome) == (True, "inconclusive")
-    assert "in the model before only: what it computes is not compared" in only["before"].reason
+    assert (only["before"].reached, only["before"].outcome) == (True, "equivalent")
+    assert "the part around it, from 'x' to 'y', is the same in both models" in only["before"].reason
     assert on_cpu(before, after, inputs=positive()).outcome == "inconclusive"
 
 

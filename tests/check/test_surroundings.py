@@ -50,14 +50,24 @@ def test_names_order_and_what_nothing_reads_do_not_count() -> None:
     ("body", "says"),
     [
         ("n = Add(x, w) r = Relu(n) y = Neg(r)", "the node that makes 'n' is not the same (Mul)"),
-        ("n = Mul(w, x) r = Relu(n) y = Neg(r)", "the node that makes 'n'"),
+        ("n = Mul(w, x) r = Relu(n) y = Neg(r)", "is a constant in one model only"),
         ("n = Mul(x, w) r = Relu(n) y = Exp(r)", "the node that makes 'y'"),
         ("n = Mul(x, w) r = Relu(n) z = Neg(r) y = Identity(z)", "the node that makes 'y'"),
-        ("n = Mul(x, w) r = Relu(n) y = Neg(n)", "the node that makes 'y'"),
+        ("n = Mul(x, w) r = Relu(n) y = Neg(n)", "the node that makes 'r'"),
     ],
 )
 def test_other_structures(body: str, says: str) -> None:
     assert says in compared(vector("n = Mul(x, w) r = Relu(n) y = Neg(r)"), vector(body)).structure
+
+
+def test_names_of_values_do_not_count() -> None:
+    before = vector("n = Mul(x, w) r = LeakyRelu<alpha = 0.5>(n) s = Neg(r) y = Add(s, n)")
+    after = vector("q = Mul(x, v) t = Mul(q, a) n = Max(q, t) r = Neg(n) y = Add(r, q)", WEIGHTS.replace("w", "v"))
+    after.graph.initializer.append(numpy_helper.from_array(np.full(1, 0.5, np.float32), "a"))
+    renamed = SiteProbe("", "", "n", "r", after_input="q", after_output="n")
+    assert compared(before, after, [renamed]) == Surroundings()
+    after.graph.node[-1].input[1] = "r"
+    assert "the node that makes 'n'" in compared(before, after, [renamed]).structure
 
 
 def test_attributes_and_operator_sets() -> None:
@@ -71,7 +81,7 @@ def test_attributes_and_operator_sets() -> None:
 def test_constants_are_compared_by_content() -> None:
     body = "n = Mul(x, w) r = Relu(n) y = Neg(r)"
     before, after = vector(body), vector(body, "float[8] w = {1, 2, 3, 4, 5, 6, 7, -8}")
-    assert compared(before, after) == Surroundings("", ("w",))
+    assert compared(before, after) == Surroundings("", (("w", "w"),))
     assert compared(before, after).difference == "the constant 'w' is another one"
     as_node = vector("w = Constant<value = float[8] {1, 2, 3, 4, 5, 6, 7, 8}>() " + body, "")
     assert compared(before, as_node) == Surroundings()
@@ -112,7 +122,7 @@ def test_external_weights_are_read_only_where_they_lie_elsewhere(tmp_path: Path)
         folders.append(tmp_path / name / "m.onnx")
     subjects = [open_subject(path) for path in folders]
     views = [View(subject.model) for subject in subjects]
-    for other, constants in ((1, ()), (2, ("w",))):
+    for other, constants in ((1, ()), (2, (("w", "w"),))):
         paths = matching_paths(views[0], views[other])
         found = surroundings(subjects[0], subjects[other], (views[0], views[other]), [SITE], paths)
         assert found == Surroundings("", constants)

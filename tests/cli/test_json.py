@@ -55,7 +55,8 @@ KINK: Shape = {
     "channels_never_above": [int],
 }  # fmt: skip
 SITE: Shape = {
-    "site": PROBE, "reached": bool, "outcome": str, "differs": str, "missed": str, "ruled_out": str, "alone": str,
+    "site": PROBE, "reached": bool, "outcome": str, "settled": bool, "tolerated": bool, "differs": str, "unknown": str,
+    "missed": str, "ruled_out": str, "alone": str,
     "surroundings": str, "counts": [KINK], "signs": SIGNS, "channels": [SIGNS], "before": ACCURACY, "after": ACCURACY,
     "alone_before": ACCURACY, "alone_after": ACCURACY, "elements": int, "nan": int, "infinite": int, "shape": [int],
     "dtype": str, "notes": [str],

@@ -87,9 +87,15 @@ def form_proof(subject: Subject, name: str, found: Found, specials: Specials, en
         tally=tally,
         specials=specials.of(contest),
         allowed=None if worst is None else bound_at(subject, row, worst),
+        absolute=tally.worst is not None and is_lost(tally.worst.error, Space(subject.dtype).unit),
         ends=at_ends,
         moved=ends.moved[name] if ends is not None else 0,
     )
+
+
+def is_lost(error: float, unit: float) -> bool:
+    """Tell whether an error in u of the result is half of the result or more."""
+    return error * unit >= 0.5
 
 
 def bound_at(subject: Subject, row: Form, example: Example) -> float | None:

@@ -3,7 +3,8 @@
 exact    the bits of the op, or of the reference rounded once, but for the special values and signs of zero that the
          form's row declares;
 bounded  at finite inputs inside `rounding.enclosure`, at the others as the reference or as declared; where the form is
-         an approximation, the reference is no further from the enclosure than its row says. A result with the bits of
+         an approximation, the reference is no further from the enclosure than its row says. NaN or infinite where the
+         reference is a number only where its row says that a step on the way overflows. A result with the bits of
          the reference rounded once keeps any class; only the others are held against the enclosure.
 """
 
@@ -168,6 +169,8 @@ def _within_bound(chunk: Chunk, form: Side, counted: Tally | None) -> Tally:
     inside = kept.copy()
     inside[finite] = _inside(chunk, form, found, finite)
     inside &= kept | ~found.zero_sign
+    if not form.row.overflows:
+        inside &= kept | ~found.overflowed
     tally = count(found, chunk.tried, kept, ~inside)
     return tally if counted is None else Tally(broken=tally.broken, examples=tally.examples)
 

@@ -32,6 +32,7 @@ class SpecialValue:
 class FormProof:
     """One form. `exact`: its declared class for these parameters; else it is bounded. `against`: what it is held to.
 
+    `absolute`: half of the result or more is lost somewhere, so that its error is bounded in u of max(1, |result|).
     `allowed`: what the bound allows in u at the worst input, against the reference; None where that was not the
     standard or nothing differs. `specials`: every special input. `ends`: a sample of inputs in calls of one value, as
     at the end of a tensor; None where that makes no difference. At `moved` of them a long call gives other bits.
@@ -45,8 +46,15 @@ class FormProof:
     tally: Tally
     specials: tuple[SpecialValue, ...]
     allowed: float | None = None
+    absolute: bool = False
     ends: Tally | None = None
     moved: int = 0
+
+    @property
+    def kind(self) -> str:
+        """The class in words: exact, bounded, or bounded absolutely; and whether it overflows."""
+        kind = "exact" if self.exact else "absolute" if self.absolute else "bounded"
+        return f"{kind}, overflows" if self.tally.overflowed else kind
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,9 @@ class Proof:
     def _line(self, form: FormProof) -> str:
         tally, worst = form.tally, form.tally.worst
         error = f", largest error {worst.error:.4g} u" if worst else ""
+        if form.absolute and tally.worst_near_one:
+            error = f", largest error {tally.worst_near_one.error:.4g} u of max(1, |result|), near 0 all of the result"
+        error += f", NaN or infinite at {tally.overflowed:,} finite inputs" if tally.overflowed else ""
         equal = f"{tally.equal:,} of {tally.tried:,} {self.dtype} results bit-equal"
         return f"{self.activation} {form.form}: {form.outcome}, {equal}{error}, {tally.broken:,} break its class"
 
@@ -139,6 +150,8 @@ class Proof:
             "worst": example_json(space, tally.worst),
             "worst_near_one": example_json(space, tally.worst_near_one),
             "allowed": form.allowed,
+            "absolute": form.absolute,
+            "overflowed": tally.overflowed,
             "examples": [example_json(space, example) for example in tally.examples],
             "specials": [_special_json(space, special) for special in form.specials],
             "ends": None if form.ends is None else _ends_json(space, form.ends, form.moved),

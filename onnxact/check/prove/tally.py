@@ -40,8 +40,9 @@ class Tally:
     """Counts over inputs. `equal` + `payload` + `zero_sign` + `numbers` + `special` = `tried`.
 
     payload: both NaN, of another payload or sign. zero_sign: zeros of different sign. numbers: both finite and not
-    equal. special: NaN or infinite on one side only, or infinities of different sign. `declared` of these, and of the
-    zeros, are said in the catalogue; `broken` of all differences break the form's class.
+    equal. special: NaN or infinite on one side only, or infinities of different sign; `overflowed` of them at finite
+    inputs, where a number was wanted. `declared` of these, and of the zeros, are said in the catalogue; `broken` of all
+    differences break the form's class.
     """
 
     tried: int = 0
@@ -52,6 +53,7 @@ class Tally:
     special: int = 0
     declared: int = 0
     broken: int = 0
+    overflowed: int = 0
     worst: Example | None = None
     worst_near_one: Example | None = None
     examples: tuple[Example, ...] = ()
@@ -97,6 +99,12 @@ class Differences:
         return np.asarray(self.space.is_zero(self.got) & self.space.is_zero(self.wanted))
 
     @property
+    def overflowed(self) -> Array:
+        """NaN or infinite, at a finite input and where a number was wanted."""
+        space = self.space
+        return np.asarray(space.is_finite(self.x) & space.is_finite(self.wanted) & ~space.is_finite(self.got))
+
+    @property
     def finite(self) -> Array:
         """Both numbers."""
         return np.asarray(self.space.is_finite(self.got) & self.space.is_finite(self.wanted))
@@ -130,6 +138,7 @@ def count(found: Differences, tried: int, declared: Array, broken: Array) -> Tal
         special=_number(~finite),
         declared=_number(declared),
         broken=_number(broken),
+        overflowed=_number(found.overflowed),
         worst=_worst(found, relative, numbers),
         worst_near_one=_worst(found, near_one, numbers),
         examples=tuple(examples),

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from onnxact.check.conclusion import Evidence, runtime_version, verdict_of
+from onnxact.check.conclusion import Evidence, verdict_of
 from onnxact.check.knowledge import Knowledge
 from onnxact.check.pairs import Finding, Held, Pair, PairEvidence
+from onnxact.check.providers import runtime_version
 from onnxact.check.runners.backend import Backend
 from onnxact.check.runners.comparing import compared_on_both, run_on_backend
 from onnxact.check.runners.trials import Trial, described, try_sites
@@ -44,7 +45,7 @@ def judge_on_backend(job: BackendJob) -> Verdict:
     found = found.plus(PairEvidence(findings=tuple(_findings(trials, backend))))
     sites = tuple(_with_trial(item, trials.get(item.site), backend) for item in job.judged.evidence)
     notes = (*job.notes, *described(trials, backend))
-    evidence = Evidence({backend.name: found}, sites, notes, job.judged.other_constants)
+    evidence = Evidence({backend.name: found}, sites, notes, job.judged.exchange)
     verdict = verdict_of(pair.before.model, evidence, pair.tolerance, pair.before.options)
     verdict = replace(verdict, runtime=f"{backend.title}, {runtime_version()}")
     return replace(verdict, notes=(*verdict.notes, *_own(job, verdict)))
@@ -54,7 +55,7 @@ def _trials(job: BackendJob) -> Mapping[SiteProbe, Trial]:
     job.progress(f"running sites on {job.backend.title}", 0.8)
     pair = job.pair
     sites = tuple(item.site for item in job.judged.evidence)
-    known = Knowledge(pair.before, pair.after, sites, "cpu", pair.exact, pair.tolerance)
+    known = Knowledge(pair.before, pair.after, sites, "cpu", pair.exact)
     return try_sites(known, job.backend, pair.tolerance.of("")) if sites else {}
 
 

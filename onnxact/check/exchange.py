@@ -1,0 +1,175 @@
+"""(before, after, constants that are not the same) -> those of which no output shows what they do.
+
+W2 = [1, 2] before, [1, -2] after  ->  before with W2 = [1, -2] alone: hidden if every output keeps its bits
+
+Outputs that agree within a tolerance show nothing of a constant that they do not depend on at these inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from onnxact.check.alignment import Alignment
+from onnxact.check.compare import compare
+from onnxact.check.fingerprint import Indexed, op_of
+from onnxact.check.graph import constants
+from onnxact.check.inputs import Feed
+from onnxact.check.region import reads
+from onnxact.check.session import Outputs, RunFailure, Session, open_session, run_session
+from onnxact.check.subject import Subject
+from onnxact.check.tolerance import Tolerance
+from onnxact.check.verdict import Run
+from onnxact.model.files import read_external
+
+Array = npt.NDArray[Any]
+Names = tuple[str, str]
+"""What a constant is called before and after."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Two models, the constants that are not the same in them, and the inputs on which they are compared."""
+
+    before: Subject
+    after: Subject
+    names: tuple[Names, ...] = ()
+    feeds: tuple[Feed, ...] = ()
+    provider: str = "cpu"
+
+    @cached_property
+    def hidden(self) -> tuple[str, ...]:
+        """The constants, by their names before, whose exchange alone leaves every output as it is, bit by bit.
+
+        Also those that cannot be exchanged: in bodies and functions, sparse ones, and where the model does not load
+        with constants that are given from outside. Raises ProviderError.
+        """
+        values = dict(self._values())
+        session = self._session(values) if values else None
+        shown = self._shown(session, values) if isinstance(session, Session) else set()
+        return tuple(name for name, _ in self.names if name not in shown)
+
+    def _values(self) -> Iterator[tuple[str, Array]]:
+        """Name before -> the value after, of constants of the main graphs."""
+        first, second = (constants(subject.model.graph) for subject in (self.before, self.after))
+        for name, other in self.names:
+            if name in first and other in second:
+                value = array_of(second[other], self.after.folder)
+                if value is not None and second[other].data_type == first[name].data_type:
+                    yield name, value
+
+    def _session(self, values: Mapping[str, Array]) -> Session | RunFailure:
+        model = self.before.model
+        stored = {tensor.name for tensor in model.graph.initializer}
+        subject = self.before
+        if not values.keys() <= stored:
+            subject = replace(subject, model=_with_initializers(model, values.keys() - stored), path=None)
+        given = {value.name for value in model.graph.input}
+        types = {name: tensor.data_type for name, tensor in constants(model.graph).items()}
+        inputs = [_declared(name, types[name]) for name in values if name not in given]
+        return open_session(subject, self.provider, optimise=False, extra_inputs=inputs)
+
+    def _shown(self, session: Session, values: Mapping[str, Array]) -> set[str]:
+        shown: set[str] = set()
+        for feed in self.feeds:
+            plain = run_session(session, feed.values)
+            for name in values.keys() - shown - feed.values.keys():
+                if _tells_apart(plain, run_session(session, {**feed.values, name: values[name]})):
+                    shown.add(name)
+            if len(shown) == len(values):
+                break
+        return shown
+
+
+def differing_constants(
+    graphs: tuple[Indexed, Indexed], alignment: Alignment, sites: tuple[Collection[int], Collection[int]]
+) -> tuple[Names, ...]:
+    """The constants at the same place of two aligned nodes, and those of one name and shape, that are not the same;
+    what only nodes of `sites` read does not count.
+    """
+    first, second = (graph.constant_digests(weights=True) for graph in graphs)
+    shaped, others = (graph.constant_digests(weights=False) for graph in graphs)
+    read, read_after = (_read(graph, skipped) for graph, skipped in zip(graphs, sites, strict=True))
+    named = [(name, name) for name in read & read_after if shaped.get(name) == others.get(name)]
+    found = [*_in_place(graphs, alignment, sites), *sorted(named)]
+    unequal = [(one, other) for one, other in found if one in first and other in second and first[one] != second[other]]
+    return tuple(
+        dict.fromkeys(names for names in unequal if _content(graphs[0], names[0]) != _content(graphs[1], names[1]))
+    )
+
+
+def _in_place(
+    graphs: tuple[Indexed, Indexed], alignment: Alignment, sites: tuple[Collection[int], Collection[int]]
+) -> Iterator[Names]:
+    """What aligned nodes of one op read in the same place."""
+    for pair in alignment.pairs:
+        makers = graphs[0].made_by[pair.before], graphs[1].made_by[pair.after]
+        if not (pair.identical or makers[0] in sites[0] or makers[1] in sites[1]):
+            one, other = (graph.nodes[index] for graph, index in zip(graphs, makers, strict=True))
+            if op_of(one) == op_of(other) and len(one.input) == len(other.input):
+                yield from zip(one.input, other.input, strict=True)
+
+
+def _read(graph: Indexed, skipped: Collection[int]) -> set[str]:
+    """What the nodes of a graph read, but for some."""
+    return {name for index, node in enumerate(graph.nodes) if index not in skipped for name in reads(node)}
+
+
+def array_of(tensor: TensorProto, folder: Path | None) -> Array | None:
+    """The value of a constant; None where it cannot be read."""
+    try:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return read_external(tensor, folder)
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, OSError):
+        return None
+
+
+def _content(graph: Indexed, name: str) -> object:
+    """What tells a constant from others; its own identity where it cannot be read."""
+    tensor = graph.constants.get(name)
+    value = None if tensor is None else array_of(tensor, graph.folder)
+    if tensor is None or value is None:
+        return object()
+    return tensor.data_type, value.shape, value.tobytes()
+
+
+def _with_initializers(model: ModelProto, names: set[str]) -> ModelProto:
+    """A copy in which these constants are initializers and no longer made by nodes."""
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    stored = constants(model.graph)
+    nodes = [node for node in copied.graph.node if not names & set(node.output)]
+    del copied.graph.node[:]
+    copied.graph.node.extend(nodes)
+    for name in names:
+        tensor = copied.graph.initializer.add()
+        tensor.CopyFrom(stored[name])
+        tensor.name = name
+    return copied
+
+
+def _declared(name: str, elem_type: int) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, elem_type, None)
+
+
+def _tells_apart(plain: Outputs | RunFailure, exchanged: Outputs | RunFailure) -> bool:
+    """Whether an output is not the same in both; a model that no longer runs is told apart, too."""
+    if isinstance(plain, RunFailure):
+        return False
+    if isinstance(exchanged, RunFailure):
+        return exchanged.is_of_model
+    run = Run("", "", optimise=False)
+    items = (
+        item
+        for name, value in plain.items()
+        for item in compare(name, run, value, exchanged[name], tolerance=Tolerance(), noise={})
+    )
+    return any(item.differing or item.outcome != "equivalent" for item in items)
