@@ -125,12 +125,12 @@ class Stretches:
 
     @cached_property
     def _lonely(self) -> tuple[list[SiteProbe], list[SiteProbe]]:
-        """The sites by the model in which they are known; none that was the same on its own."""
+        """The sites by the model in which they are known; none of which running it on its own says something."""
         alone = self.known.alone
         probes = [
             probe for probe in self.known.probes if not probe.scope and (probe.before is None) != (probe.after is None)
         ]
-        probes = [probe for probe in probes if probe not in alone or not alone[probe].is_same]
+        probes = [probe for probe in probes if probe not in alone or alone[probe].text.startswith("not run")]
         return [probe for probe in probes if _side(probe) == 0], [probe for probe in probes if _side(probe) == 1]
 
     @cached_property

@@ -66,3 +66,12 @@ def test_a_part_that_works_element_by_element_is_run_on_its_own() -> None:
     assert on_cpu(before, unary(same)).equivalent
     hidden = f"{same.replace('y =', 'n =')} k = Constant<value_float = 1e30>() g = Less(x, k) y = Where(g, n, z)"
     assert on_cpu(before, unary(hidden)).outcome == "inconclusive"
+
+
+def test_what_a_site_is_on_its_own_is_not_lost() -> None:
+    """The part around a site says nothing against the site itself, which is another function."""
+    before = unary("a = Abs(x) b = Neg(a) [act] r = Relu(b) y = Identity(r)")
+    verdict = on_cpu(before, unary("a = Abs(x) b = Neg(a) r = Identity(b) y = Identity(r)"))
+    (site,) = verdict.sites
+    assert (verdict.outcome, site.outcome) == ("different", "different")
+    assert "on its own it differs" in site.differs
