@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 from torch.export import ExportedProgram
 
 from onnxact.check.conclusion import Evidence, verdict_of
@@ -24,6 +24,7 @@ from onnxact.check.knowledge import Knowledge
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
 from onnxact.check.providers import Resolved, resolve_providers, runtime_options, runtime_version
+from onnxact.check.ranges import integer_range
 from onnxact.check.session import RunFailure, open_session
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET
@@ -115,7 +116,7 @@ class Judge:
             seeds=options.seeds,
             input_shapes={**open_shapes(subject.model, eager), **(options.input_shapes or {})},
             inputs=options.inputs,
-            val_range=options.val_range,
+            val_range=options.val_range or _indices_from_zero(subject.model),
             save_to=options.save_inputs,
         )
         job = _Job(eager, subject, program, recipe, self.tolerance, self.runtime, options.memory_budget, progress)
@@ -123,6 +124,20 @@ class Judge:
             return _judged(job, self.resolved, may_drop=options.providers is None)
         except NoInputError as error:
             return _inconclusive(job, self.resolved, str(error))
+
+
+def _indices_from_zero(model: ModelProto) -> ValRange | None:
+    """Return the range of every integer input that is an index, without those that count from the end.
+
+    ONNX's Gather takes them and PyTorch's embedding does not, so that a module need not be made for them.
+    """
+    ranges = {value.name: integer_range(model, value.name) for value in model.graph.input if _is_whole(value)}
+    found = {name: (0.0, float(r.high)) for name, r in ranges.items() if r.limited and r.low < 0 <= r.high}
+    return found or None
+
+
+def _is_whole(value: ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type in (TensorProto.INT32, TensorProto.INT64)
 
 
 def _inconclusive(job: _Job, resolved: Resolved, reason: str) -> Verdict:

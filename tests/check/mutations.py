@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from onnxact.activation.numeric import FLOATS
+from onnxact.activation.rounding import limits
+from onnxact.check.alone import ELEM_TYPES
 from onnxact.rewrite.site import Site
 
 Spoil = Callable[[ModelProto, Site], ModelProto | None]
@@ -111,17 +114,17 @@ def behind_a_branch(wrong: str = "Abs", *, limit: float = 20.0, turns: int = 0) 
     def spoil(model: ModelProto, site: Site) -> ModelProto | None:
         result = copied(model)
         node = maker(result, site.output)
-        if len(node.input) != 1:
+        if len(node.input) != 1 or limit > largest(site) or (turns and opset(model) < _LOOPS_WITHOUT_CONDITION):
             return None
         right, same = _named(node, "of_then"), _named(node, "in_else")
         other = helper.make_node(wrong, ["in_else"], ["of_else"])
         branches: dict[str, Any] = {
-            "then_branch": _body([right], "of_then"),
-            "else_branch": _body([same, other], "of_else"),
+            "then_branch": _body([right], "of_then", site),
+            "else_branch": _body([same, other], "of_else", site),
         }
         either = helper.make_node("If", ["spoilt_is_low"], ["spoilt_chosen"], **branches)
-        nodes = [*_peak(site.input, limit), either]
-        _replace(result, node, _looped(nodes, "spoilt_chosen", turns) if turns else nodes)
+        nodes = [*_peak(site, limit), either]
+        _replace(result, node, _looped(nodes, "spoilt_chosen", turns, site) if turns else nodes)
         return result
 
     return spoil
@@ -131,12 +134,14 @@ def masked(limit: float = 20.0) -> Spoil:
     """What leaves one site is 0 where what enters it is above `limit`."""
 
     def spoil(model: ModelProto, site: Site) -> ModelProto | None:
+        if opset(model) < _SELECTS or limit > largest(site):
+            return None
         result = copied(model)
         node = maker(result, site.output)
         nodes = [
             _named(node, "spoilt_right"),
-            _number("spoilt_limit", limit),
-            _number("spoilt_zero", 0.0),
+            _number("spoilt_limit", limit, site),
+            _number("spoilt_zero", 0.0, site),
             helper.make_node("Greater", [site.input, "spoilt_limit"], ["spoilt_is_high"]),
             helper.make_node("Where", ["spoilt_is_high", "spoilt_zero", "spoilt_right"], ["spoilt_chosen"]),
         ]
@@ -144,6 +149,22 @@ def masked(limit: float = 20.0) -> Spoil:
         return result
 
     return spoil
+
+
+_SELECTS = 9
+"""The opset from which there is Where."""
+_LOOPS_WITHOUT_CONDITION = 11
+"""The opset from which Loop takes as few as two inputs."""
+
+
+def largest(site: Site) -> float:
+    """The largest number of a site's dtype."""
+    return float(limits(FLOATS[site.dtype or "float32"]).max)
+
+
+def opset(model: ModelProto) -> int:
+    """The version of ONNX's own operator set."""
+    return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1)
 
 
 def _named(node: NodeProto, output: str) -> NodeProto:
@@ -154,24 +175,28 @@ def _named(node: NodeProto, output: str) -> NodeProto:
     return result
 
 
-def _peak(name: str, limit: float) -> list[NodeProto]:
-    """Whether everything is below a limit."""
+def _peak(site: Site, limit: float) -> list[NodeProto]:
+    """Whether everything that enters a site is below a limit."""
     return [
-        helper.make_node("ReduceMax", [name], ["spoilt_peak"], keepdims=0),
-        _number("spoilt_limit", limit),
+        helper.make_node("ReduceMax", [site.input], ["spoilt_peak"], keepdims=0),
+        _number("spoilt_limit", limit, site),
         helper.make_node("Less", ["spoilt_peak", "spoilt_limit"], ["spoilt_is_low"]),
     ]
 
 
-def _number(name: str, value: float) -> NodeProto:
-    return helper.make_node("Constant", [], [name], value=helper.make_tensor("", TensorProto.FLOAT, [], [value]))
+def _elem_type(site: Site) -> int:
+    return int(ELEM_TYPES[site.dtype or "float32"])
 
 
-def _body(nodes: list[NodeProto], output: str) -> GraphProto:
-    return helper.make_graph(nodes, "body", [], [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)])
+def _number(name: str, value: float, site: Site) -> NodeProto:
+    return helper.make_node("Constant", [], [name], value=helper.make_tensor("", _elem_type(site), [], [value]))
 
 
-def _looped(nodes: list[NodeProto], output: str, turns: int) -> list[NodeProto]:
+def _body(nodes: list[NodeProto], output: str, site: Site) -> GraphProto:
+    return helper.make_graph(nodes, "body", [], [helper.make_tensor_value_info(output, _elem_type(site), None)])
+
+
+def _looped(nodes: list[NodeProto], output: str, turns: int, site: Site) -> list[NodeProto]:
     """A loop that computes the same in every turn, and hands on the first."""
     again = helper.make_node("Identity", ["spoilt_go"], ["spoilt_going"])
     inputs = [
@@ -180,7 +205,7 @@ def _looped(nodes: list[NodeProto], output: str, turns: int) -> list[NodeProto]:
     ]
     outputs = [
         helper.make_tensor_value_info("spoilt_going", TensorProto.BOOL, []),
-        helper.make_tensor_value_info(output, TensorProto.FLOAT, None),
+        helper.make_tensor_value_info(output, _elem_type(site), None),
     ]
     body = helper.make_graph([*nodes, again], "body", inputs, outputs)
     integer = {name: helper.make_tensor("", TensorProto.INT64, [], [value]) for name, value in (("n", turns), ("z", 0))}
