@@ -14,15 +14,20 @@ _PATIENCE = 1.0
 
 
 @contextmanager
-def progressing(display: Display) -> Iterator[Callable[[str, float], None] | None]:
-    """Yield a callback that shows progress on stderr once things take longer than a second."""
+def progressing(display: Display, *, left: bool = False) -> Iterator[Callable[[str, float], None] | None]:
+    """Yield a callback that shows progress on stderr once things take longer than a second.
+
+    left: show the share done and the time left, which even work allows; else the time that has passed.
+    """
     stderr = console(stderr=True)
     if display.quiet or not stderr.is_terminal:
         yield None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich import progress as rich
 
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=stderr, transient=True)
+    ends = (rich.TaskProgressColumn(), rich.TimeRemainingColumn()) if left else (rich.TimeElapsedColumn(),)
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *ends)
+    bar = rich.Progress(*columns, console=stderr, transient=True)
     task = bar.add_task("working", total=1.0)
     started = time.monotonic()
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -12,6 +9,7 @@ import typer
 
 from onnxact.cli.options import Display, flag, parse_parameters, parse_whole
 from onnxact.cli.output import Reported, complain, console, delivering, emit_json
+from onnxact.cli.progress import progressing
 from onnxact.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _WHERE = "What is tried"
-_PATIENCE = 1.0
-"""Seconds after which what takes long shows its progress."""
 
 Activation = Annotated[
     str, typer.Argument(metavar="ACTIVATION", help="As `onnxact forms` lists them.", show_default=False)
@@ -72,7 +68,7 @@ def prove(activation: str, form: str, param: list[str] | None, trial: Trial, dis
         "opset": None if trial.opset is None else parse_whole("--opset", trial.opset),
     }
     try:
-        with _progress(display) as progress:
+        with progressing(display, left=True) as progress:
             found = try_all(activation, form, progress=progress, **options)
     except ProofInterrupted as stopped:
         _report(stopped.proof, display)
@@ -112,28 +108,3 @@ def _report(found: Proof, display: Display) -> None:
     elif not display.quiet or found.exit_code:
         with delivering():
             text.show(console(stderr=display.quiet), prove.proof(found, verbose=display.verbose))
-
-
-@contextmanager
-def _progress(display: Display) -> Iterator[Callable[[str, float], None] | None]:
-    """Yield a callback that shows a bar with the time left on stderr, once things take longer than a second."""
-    stderr = console(stderr=True)
-    if display.quiet or not stderr.is_terminal:
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=stderr, transient=True)
-    task = bar.add_task("proving", total=1.0)
-    started = time.monotonic()
-
-    def advance(what: str, done: float) -> None:
-        if time.monotonic() - started > _PATIENCE and not bar.live.is_started:
-            bar.start()
-        bar.update(task, description=what, completed=done)
-
-    try:
-        yield advance
-    finally:
-        bar.stop()
