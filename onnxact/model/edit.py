@@ -86,6 +86,7 @@ class NewConstant(NamedTuple):
     """A constant to be written: an initializer, or a Constant node standing before the node at index `before`.
 
     `reference` is the attribute of the enclosing local function whose value it takes, instead of a value of its own.
+    `declared`: the output of a Constant node gets a value_info.
     """
 
     scope: str
@@ -93,6 +94,7 @@ class NewConstant(NamedTuple):
     value: NDArray[Any]
     before: int | None = None
     reference: str = ""
+    declared: bool = False
 
 
 class Restored(NamedTuple):
@@ -340,6 +342,8 @@ def _add_constant_node(graph: GraphProto | FunctionProto, constant: NewConstant)
     else:
         tensor = numpy_helper.from_array(constant.value, constant.name)
         node.attribute.append(helper.make_attribute("value", tensor))
+        if constant.declared:
+            graph.value_info.append(helper.make_tensor_value_info(constant.name, tensor.data_type, tensor.dims))
 
 
 def _declare_types(scope: Scope, edit: Edit) -> None:

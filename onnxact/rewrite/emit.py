@@ -35,14 +35,16 @@ class Constants:
         self._made: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
         self.made: list[NewConstant] = []
 
-    def name(self, site: Site, value: NDArray[Any], *, shared: bool = True, node: bool = False) -> str:
-        """Return the name of a constant of this value that the site can use; not `shared`: that nothing else reads."""
+    def name(self, site: Site, value: NDArray[Any], writing: Writing | None = None) -> str:
+        """Return the name of a constant of this value that the site can use, written as a target has it."""
+        shared, node, declared = (writing.shared, writing.nodes, writing.declared) if writing else (True, False, False)
         scope = site.scope
         key = (scope.path, value.dtype.str + value.dtype.name, value.shape, value.tobytes())
         if key not in self._made or not shared:
             wish = f"onnxact_{_short(value)}"
             as_node = node or scope.is_function or scope.view.model.ir_version < _IR_WITH_FREE_INITIALIZERS
-            new = NewConstant(scope.path, self._names.fresh(wish), value, min(site.nodes) if as_node else None)
+            before = min(site.nodes) if as_node else None
+            new = NewConstant(scope.path, self._names.fresh(wish), value, before, declared=declared)
             self._made[key] = new.name
             self.made.append(new)
         return self._made[key]
@@ -120,9 +122,7 @@ class Emitter:
 
     def _operand(self, site: Site, operand: Any, writing: Writing | None) -> Any:
         if isinstance(operand, np.ndarray):
-            if writing is None:
-                return self.constants.name(site, operand)
-            return self.constants.name(site, operand, shared=writing.shared, node=writing.nodes)
+            return self.constants.name(site, operand, writing)
         if isinstance(operand, Reference):
             return self.constants.reference(site, operand.attribute)
         return operand
