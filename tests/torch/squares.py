@@ -73,9 +73,11 @@ def walk(module: nn.Module, model: ModelProto, inputs: Any, exchanges: Sequence[
     swapped = copy.deepcopy(module)
     for exchange in exchanges:
         path = rf"^{re.escape(exchange.path)}([./][^./]*)?$" if exchange.path else "^[^./]*$"
-        in_torch = swap(swapped, exchange.source, exchange.to, include=path, inplace=True)
+        others = {other.path for other in exchanges} - {exchange.path, ""}
+        where: dict[str, Any] = {"include": [path], "exclude": [rf"^{re.escape(p)}(/[^./]*)?$" for p in others]}
+        in_torch = swap(swapped, exchange.source, exchange.to, inplace=True, **where)
         parameters = onnx_parameters(in_torch)
-        in_onnx = onnxact.swap(model, exchange.source, exchange.to, parameters=parameters, include=[path])
+        in_onnx = onnxact.swap(model, exchange.source, exchange.to, parameters=parameters, **where)
         assert in_torch.sites and in_onnx.sites, (exchange, in_torch.summary(), in_onnx.summary())
         assert not in_torch.skipped and not in_onnx.skipped
         swapped, model = in_torch.module, in_onnx.proto
