@@ -148,8 +148,9 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
             if (kind := kinds.get(key)) is not None:
                 single.append(Site(kind, index))
                 continue
-        made_by = _made_by(scope, node)
-        candidates = tuple(p for p in candidates if _could_be(p.form.expr, made_by))
+        if candidates[0].size > 1:
+            made_by = _made_by(scope, node)
+            candidates = tuple(p for p in candidates if _could_be(p.form.expr, made_by))
         site, passed_over = _first_site(scope, candidates, index, given, refused)
         if passed_over:
             skips[index] = passed_over
