@@ -66,6 +66,8 @@ def test_arguments_by_name_and_outputs_by_name(tmp_path: Path) -> None:
     assert len(model.graph.output) == 2
     leaky = [site for site in found.sites if site.activation == "leaky_relu"]
     assert len(leaky) == 1
+    assert found.verdict is not None
+    assert any("other sizes" in run.inputs for run in found.verdict.runs), "no index counts from the end"
 
 
 class Nested(nn.Module):
