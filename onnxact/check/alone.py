@@ -67,7 +67,12 @@ class Alone:
     @property
     def is_same(self) -> bool:
         """Whether the site was shown to be the same function in both models."""
-        return self.text in {"same", "identical"}
+        return self.is_identical or self.text == "same"
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether the nodes and constants are the same in both models."""
+        return self.text == "identical"
 
 
 @dataclass(frozen=True)

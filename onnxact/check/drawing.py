@@ -80,14 +80,20 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int]) -> Array:
 
 def signed_integers(rng: np.random.Generator, shape: Sequence[int], dtype: Any, largest: int) -> Array:
     """Half from -2..2, half of log-uniform magnitude up to `largest` and random sign, one in 64 as large; no sign for
-    an unsigned dtype. The least number of a signed one is left out: its quotient by -1 stops the process.
+    an unsigned dtype. Of two or more, one is large and one large and below 0, so that few are not all alike. The least
+    number of a signed dtype is left out: its quotient by -1 stops the process.
     """
     signed = np.iinfo(dtype).min < 0
     magnitude = np.exp2(rng.uniform(0, math.log2(largest), shape)).astype(dtype)
     magnitude = np.where(rng.random(shape) < _RARELY, np.array(largest, dtype), np.minimum(magnitude, largest))
     values = np.where(rng.random(shape) < 0.5, rng.integers(0, 2, shape, dtype, endpoint=True), magnitude)
     negative = rng.random(shape) < (0.5 if signed else 0.0)
-    return np.asarray(np.where(negative, np.negative(values), values).astype(dtype))
+    found = np.asarray(np.where(negative, np.negative(values), values).astype(dtype))
+    if found.size > 1:
+        large = np.exp2(rng.uniform(math.log2(largest) / 2, math.log2(largest), 2)).astype(dtype)
+        ends = np.minimum(large, np.array(largest, dtype))
+        found.reshape(-1)[rng.permutation(found.size)[:2]] = [ends[0], -ends[1] if signed else ends[1]]
+    return found
 
 
 def ranged_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any, low: float, high: float) -> Array:

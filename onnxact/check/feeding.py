@@ -228,7 +228,13 @@ def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
             replace(made_feed(source, recipe.seeds[0], feed.values), label=feed.label) for feed in recipe.given
         )
     feeds = [feed_of(recipe, seed, guess) for seed in recipe.seeds]
-    return (*feeds, *_other_truths(recipe, guess, feeds))
+    return (*feeds, *_other_truths(recipe, guess, feeds), *_large_alone(recipe, guess))
+
+
+def _large_alone(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
+    """A further seed for single integers that nothing limits: the one that makes them large and above 0."""
+    if source_of(recipe, guess).has_lone_integers:
+        yield feed_of(recipe, next(seed for seed in range(max(recipe.seeds) + 1, 1 << 62) if seed % 4 == 3), guess)
 
 
 def _other_truths(recipe: Recipe, guess: Guess, feeds: Sequence[Feed]) -> Iterator[Feed]:

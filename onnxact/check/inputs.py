@@ -80,12 +80,19 @@ class Source:
     @cached_property
     def has_large_integers(self) -> bool:
         """Whether there are integer inputs whose values nothing limits, which a model may not take after all."""
+        return bool(self._unlimited)
+
+    @cached_property
+    def has_lone_integers(self) -> bool:
+        """Whether one of those has a single element, which two seeds show on one side of 0 only where it is large."""
+        sizes = find_sizes(required_inputs(self.model.graph), self.shapes, self.guess).shapes
+        return any(math.prod(sizes[name]) == 1 for name in self._unlimited)
+
+    @cached_property
+    def _unlimited(self) -> tuple[str, ...]:
         values = (value for value in required_inputs(self.model.graph) if _elem_type(value.type) in _INTEGERS)
-        return any(
-            not range_of(self.readers.uses(value.name)).limited
-            for value in values
-            if value.name not in self.amounts and self.limits.of(value.name) is None
-        )
+        free = (v.name for v in values if v.name not in self.amounts and self.limits.of(v.name) is None)
+        return tuple(name for name in free if not range_of(self.readers.uses(name)).limited)
 
     @cached_property
     def amounts(self) -> frozenset[str]:

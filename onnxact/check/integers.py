@@ -71,7 +71,7 @@ def _in_range(found: Range, dtype: Any, recipe: InputRecipe) -> Array:
 
 def _unlimited(elem_type: int, dtype: Any, recipe: InputRecipe) -> Array:
     """8-bit ones anything; 0..2 where the size decides an amount; else signed, up to 100 for even seeds, up to the
-    largest of the dtype for odd ones. A single element is 0..2 for even seeds, below 0 for every other odd one.
+    largest of the dtype for odd ones. A single element is 0..2 for even seeds, large for odd ones, and in turn below 0.
     """
     if elem_type in _SMALL_INTEGERS:
         return _in_range(Range(), dtype, recipe)
@@ -79,11 +79,10 @@ def _unlimited(elem_type: int, dtype: Any, recipe: InputRecipe) -> Array:
     if recipe.decides or (is_single and recipe.seed % 2 == 0):
         return _in_range(Range(0, 2), dtype, recipe)
     ends = np.iinfo(dtype)
-    values = signed_integers(recipe.rng, recipe.shape, dtype, int(ends.max) if recipe.seed % 2 else _MODEST)
     if not is_single:
-        return values
-    size = np.maximum(np.abs(values), 1) if ends.min < 0 else values
-    return np.asarray(-size if ends.min < 0 and recipe.seed % 4 == 1 else size)
+        return signed_integers(recipe.rng, recipe.shape, dtype, int(ends.max) if recipe.seed % 2 else _MODEST)
+    above, below = np.sort(signed_integers(recipe.rng, (2,), dtype, int(ends.max)))[::-1]
+    return np.full(recipe.shape, below if recipe.seed % 4 == 1 else above, dtype)
 
 
 def whole_limits(recipe: InputRecipe) -> Range:

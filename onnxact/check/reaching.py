@@ -78,11 +78,16 @@ class Reach:
 
 
 def _same_sites(known: Knowledge, side: int) -> Sites:
-    """The sites of one model that are the same on their own in both."""
+    """The sites of one model that are the same on their own in both.
+
+    Where one side is no form of the table, what it chooses counts with the rest: points that were tried need not turn
+    a condition that nobody knows.
+    """
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for number, probe in enumerate(known.probes):
         alone = known.alone.get(probe)
-        if alone is not None and alone.is_same:
+        is_known = probe.before is not None and probe.after is not None
+        if alone is not None and alone.is_same and (is_known or alone.is_identical):
             path = known.pairing.paths.get(probe.scope, "") if side and probe.scope else probe.scope
             entering, leaving = probe.names(SIDES[side])
             found[path, leaving] = entering, str(number)

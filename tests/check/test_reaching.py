@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx
+import onnx.parser
 import pytest
 from onnx import ModelProto
 
@@ -178,3 +180,21 @@ def test_thresholds_of_named_conditions() -> None:
 def test_numbers_near_constants_are_fed() -> None:
     after = unary("k = Constant<value_float = 3.25>() c = Equal(x, k) n = Neg(x) y = Where(c, n, x)")
     assert judged(unary("y = Identity(x)"), after).outcome == "different"
+
+
+def test_a_condition_in_a_site_that_is_no_form_is_turned_or_named() -> None:
+    """x = 2.5 is none of the points that a site is tried at, and no search solves x * x = 6.25."""
+    right = "l = LeakyRelu<alpha = 0.2>(x)"
+    wrong = f"{right} k = Constant<value_float = 6.25>() q = Mul(x, x) c = Equal(q, k) w = Neg(l) y = Where(c, w, l)"
+    verdict = judged(unary(right.replace("l =", "y =")), unary(wrong))
+    assert verdict.outcome == "inconclusive"
+    assert any("was never true" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("shape", ["1", "2", "N"])
+@pytest.mark.parametrize("limit", ["Min (x, high)", "Max (x, low)", "Mod (x, high)"])
+def test_few_integers_are_large_on_both_sides_of_zero(limit: str, shape: str) -> None:
+    head = f'<ir_version: 9, opset_import: ["": 18]> graph (int64[{shape}] x) => (int64[{shape}] y)'
+    numbers = "<int64 high = {1000}, int64 low = {-1000}>"
+    before, after = (onnx.parser.parse_model(f"{head} {numbers} {{ y = {op} }}") for op in ("Identity (x)", limit))
+    assert judged(before, after).outcome == "different"
