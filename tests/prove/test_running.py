@@ -63,7 +63,7 @@ def test_the_number_of_threads_changes_nothing(threads: int, sample: bool) -> No
     found = prove("elu", "relu-exp-min", dtype=dtype, sample=sample, threads=threads)
     alone = prove("elu", "relu-exp-min", dtype=dtype, sample=sample, threads=1)
     assert found.forms[0].tally == alone.forms[0].tally
-    assert found.threads == (threads if sample else 1)
+    assert found.threads == (threads if sample else min(threads, 2))  # calls of 32,768 of the 65,536
 
 
 @pytest.mark.parametrize("length", [1 << 12, 1 << 14])

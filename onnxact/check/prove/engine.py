@@ -8,8 +8,7 @@ the forms op by op in the dtype. `same` compares two whole outputs, which is all
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,7 +25,7 @@ from onnxact.model.schema import FLOAT_TYPES
 
 CALL = 1 << 15
 """Values in a call: x, two outputs and what is between them stay in 1 MB of cache, and a call is cheap next to them."""
-_HUGE_PAGE = 1 << 21
+_PAGE = 1 << 12
 _LINE = 64
 _ELEM_TYPES = {name: int(elem_type) for elem_type, name in FLOAT_TYPES.items()}
 
@@ -69,12 +68,18 @@ class Engine(Results, Protocol):
 
 
 class Buffers:
-    """Aligned memory for x and the outputs, and the patterns in it."""
+    """Aligned memory for x and the outputs, and the patterns in it.
+
+    The memory of each is a bytearray: two of these are compared at once, by C's memcmp, several times as fast as by
+    NumPy's `==` and `all`.
+    """
 
     def __init__(self, space: Space, count: int, lanes: int, length: int) -> None:
         self.space, self.length, self.lanes = space, length, max(lanes, 1)
-        x, *self.outputs = _aligned(count + 1, self.lanes * length, space.word)
-        self.x = x.reshape(self.lanes, length)
+        size = self.lanes * length * space.word.itemsize
+        x, *self._memory = (_aligned(size, number) for number in range(count + 1))
+        self.x = np.frombuffer(x, space.word).reshape(self.lanes, length)
+        self.outputs = [np.frombuffer(memory, space.word) for memory in self._memory]
         self._iota = np.arange(length, dtype=space.word)
         self._step = np.array(length, space.word)
 
@@ -101,7 +106,7 @@ class Buffers:
 
     def same(self, left: int, right: int) -> bool:
         """Tell whether two outputs have the same bits throughout."""
-        return not _differ(*self._operands(left, right))
+        return self._memory[left] == self._memory[right]
 
     def run(self) -> None:
         """Compute."""
@@ -112,23 +117,15 @@ class Buffers:
 
         Nearly all calls of a proof that compares bits are made here, so that every name is looked up before.
         """
-        run, differ, add, x, step = self.run, _differ, np.add, self.x, self._step
-        operands = [self._operands(left, right) for left, right in pairs]
+        run, add, x, step = self.run, np.add, self.x.reshape(-1), self._step
+        memory = [(self._memory[left], self._memory[right]) for left, right in pairs]
         for number in range(calls):
             run()
-            for left, right, size in operands:
-                if differ(left, right, size):
+            for left, right in memory:
+                if left != right:
                     return number
             add(x, step, x)
         return calls
-
-    def _operands(self, left: int, right: int) -> tuple[Any, Any, Any]:
-        """Return what `_differ` takes: addresses and a size for memcmp, arrays for NumPy."""
-        first, second = self.outputs[left], self.outputs[right]
-        if _MEMCMP is None:
-            return first, second, first.nbytes
-        left_at, right_at = ctypes.c_void_p(first.ctypes.data), ctypes.c_void_p(second.ctypes.data)
-        return left_at, right_at, ctypes.c_size_t(first.nbytes)
 
 
 class HostEngine(Buffers):
@@ -167,28 +164,9 @@ def element_type(dtype: str) -> Any:
     return _ELEM_TYPES[dtype] if dtype == "bfloat16" else Space(dtype).kind.type
 
 
-def _aligned(count: int, size: int, word: np.dtype[Any]) -> list[Array]:
-    """Return arrays side by side in one huge page where there are such, each on a cache line of its own."""
-    stride = -(-size * word.itemsize // _LINE) * _LINE + 5 * _LINE
-    memory = np.zeros(max(count * stride, 2 * _HUGE_PAGE) + _HUGE_PAGE, np.uint8)
-    start = -memory.ctypes.data % _HUGE_PAGE
-    begins = [start + number * stride for number in range(count)]
-    return [memory[begin : begin + size * word.itemsize].view(word) for begin in begins]
-
-
-def _memcmp() -> Callable[[Any, Any, Any], Any] | None:
-    """Return C's memcmp, several times as fast as NumPy's `==` and `all`; None where the C library is not at hand."""
-    try:
-        found = ctypes.CDLL(None).memcmp
-    except (OSError, TypeError, AttributeError):
-        return None
-    found.argtypes, found.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t), ctypes.c_int
-    return found
-
-
-def _unequal(left: Array, right: Array, _size: object) -> bool:
-    return not np.array_equal(left, right)
-
-
-_MEMCMP = _memcmp()
-_differ: Callable[[Any, Any, Any], Any] = _MEMCMP or _unequal
+def _aligned(size: int, number: int) -> bytearray:
+    """Return memory that begins on a cache line, for each number on another one of its page."""
+    memory = bytearray(size + 2 * _PAGE)
+    begin = (5 * _LINE * number - np.frombuffer(memory, np.uint8).ctypes.data) % _PAGE
+    del memory[:begin], memory[size:]
+    return memory

@@ -94,12 +94,8 @@ class Chunk:
 
         Two NaNs are only counted.
         """
-        unequal = np.flatnonzero(got != wanted)
-        if unequal.size:
-            nan = self.space.is_nan(got.reshape(-1)[unequal]) & self.space.is_nan(wanted.reshape(-1)[unequal])
-            unequal, payload = unequal[~nan], int(np.count_nonzero(nan))
-        else:
-            payload = 0
+        differs, nan = got != wanted, self.space.is_nan(got) & self.space.is_nan(wanted)
+        unequal, payload = np.flatnonzero(differs & ~nan), int(np.count_nonzero(differs & nan))
         lane, column = np.divmod(unequal, got.shape[1])
         rounded = wanted.reshape(-1)[unequal]
         wide = reference.precision(self.subject)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -21,9 +21,10 @@ from onnxact.check.prove.model import Subject
 from onnxact.check.prove.patterns import Space
 from onnxact.check.prove.tally import Tally
 
-BLOCK = 1 << 22
+BLOCK = 1 << 24
 EXAMINED_BLOCK = 1 << 18
 SAMPLED_BLOCK = 1 << 16
+_SHARES = 8
 _TICK = 0.1
 Progress = Callable[[str, float], None]
 
@@ -44,20 +45,30 @@ class Contest(NamedTuple):
 class Task:
     """What to compare, by form, with what computes it, on which inputs.
 
-    `sample`: the patterns to try; None for every one of the dtype. `block`: how many a thread takes at a time, a
-    multiple of an engine's call.
+    `sample`: the patterns to try; None for every one of the dtype. `call`: how many an engine takes at a time, `block`:
+    a thread, at most; a multiple of it.
     """
 
     subject: Subject
     forms: Mapping[str, Contest]
     engine: Callable[[], Engine]
     sample: Array | None = None
+    call: int = 1
     block: int = BLOCK
 
     @property
     def size(self) -> int:
         """How many inputs there are to try."""
         return Space(self.subject.dtype).total if self.sample is None else self.sample.size
+
+    def blocks(self, threads: int) -> Iterator[range]:
+        """Yield what a thread takes at a time: less and less at the end, so that all have done at the same time."""
+        first = 0
+        while first < self.size:
+            share = (self.size - first) // (_SHARES * threads)
+            length = min(max(share - share % self.call, self.call), self.block, self.size - first)
+            yield range(first, first + length)
+            first += length
 
 
 @dataclass
@@ -84,8 +95,8 @@ def carry_out(task: Task, threads: int, progress: Progress | None = None) -> Don
     Raises what an engine raises.
     """
     blocks: SimpleQueue[range] = SimpleQueue()
-    for first in range(0, task.size, task.block):
-        blocks.put(range(first, min(first + task.block, task.size)))
+    for block in task.blocks(threads):
+        blocks.put(block)
     done, stop = Done({name: Tally() for name in task.forms}), threading.Event()
     done.threads = min(threads, blocks.qsize())
     crew = [threading.Thread(target=_work, args=(task, blocks, done, stop), daemon=True) for _ in range(done.threads)]
