@@ -87,9 +87,9 @@ def measure() -> Round:
     return Round(plain.seconds, sum(clock[0] for clock in clocks), found.threads)
 
 
-def proof() -> Proof:
-    found = prove("leaky_relu", "mul-max", parameters={"alpha": 0.2})
-    if found.outcome != "proven" or found.inputs != 1 << 32:
+def proof(dtype: str = "float32") -> Proof:
+    found = prove("leaky_relu", "mul-max", parameters={"alpha": 0.2}, dtype=dtype)
+    if found.outcome != "proven" or found.inputs != found.total:
         raise SystemExit(f"no proof: {found.summary()}")
     return found
 

@@ -9,7 +9,7 @@ Sites that are computed alike in both models are one trial, and many trials are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,8 @@ class Expected:
 class Alone:
     """What a site did on its own: "same", "identical" (the nodes and constants are), "differs: ..." or "not run: ...".
 
-    `elements` went through it. `before` and `after`: against the reference, where the two are not equal to the bit.
+    `elements` went through it. `before` and `after`: against the reference, where the two are not equal to the bit; if
+    only signs of zero differ, at these points.
     """
 
     text: str
@@ -164,19 +165,25 @@ class Trier:
         if before.shape != after.shape or before.dtype != after.dtype:
             text = f"{before.dtype}{list(before.shape)} before, {after.dtype}{list(after.shape)} after"
             return Alone(f"differs: {text}", x.size)
-        unequal = ~same_value(before, after)
-        if not (unequal | _other_zeros(before, after)).any():
+        if before.tobytes() == after.tobytes():
             return Alone("same", x.size)
+        unequal, signs = ~same_value(before, after), _other_zeros(before, after)
+        if not (unequal | signs).any():
+            return Alone("same", x.size)
+        if not unequal.any() and x.shape == before.shape:
+            # Only at these points is there something to tell apart.
+            at = signs.reshape(len(x), -1).any(axis=1)
+            trial, before, after, unequal = replace(trial, x=x[at]), before[at], after[at], unequal[at]
         own, found = (
             _against(standard, trial, y) for standard, y in zip(trial.standards, (before, after), strict=True)
         )
-        apart = unequal if self.exact else unequal & ~_close(x, before, after)
+        apart = unequal if self.exact or not unequal.any() else unequal & ~_close(x, before, after)
         place = _place(x, before, after, apart) if apart.any() else ""
         if own is None or found is None:
             text = f"differs: {place}" if place else "same"
         else:
             text = _text(trial.standards, own, found, place)
-            strict = apart & np.isfinite(x.astype(np.float64))
+            strict = apart & np.isfinite(trial.x.astype(np.float64))
             if self.exact and text == "same" and strict.any():
                 text = f"differs: {_place(x, before, after, strict)}"
         return Alone(text, x.size, own, found, _notes(text, own, found))

@@ -20,6 +20,7 @@ ValRange = tuple[float, float] | Mapping[str, tuple[float, float]]
 _SMALLEST, _LARGEST = -3.0, 1.0
 """log10 of the magnitudes."""
 _RARELY = 1 / 64
+_BLOCK = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,29 @@ def parse_val_range(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     return found
 
 
-def signed_values(rng: np.random.Generator, shape: Sequence[int]) -> Array:
-    """float64 values: half from N(0, 1), half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero."""
-    magnitude = 10.0 ** rng.uniform(_SMALLEST, _LARGEST, shape)
-    logarithmic = np.where(rng.random(shape) < 0.5, magnitude, -magnitude)
-    values = np.where(rng.random(shape) < 0.5, rng.standard_normal(shape), logarithmic)
-    return np.where(rng.random(shape) < _RARELY, 0.0, values)
+def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> Array:
+    """Half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
+
+    In float64 for that dtype, else in float32. Inputs may be large, so that they are made a block at a time, with one
+    number and one byte drawn for each.
+    """
+    wide = np.float64 if dtype == np.float64 else np.float32
+    values = np.empty(shape, wide)
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        rng.random(out=block, dtype=wide)
+        kind = np.frombuffer(rng.bytes(block.size), np.uint8)
+        block *= 2
+        block -= 1
+        magnitude = np.abs(block)
+        magnitude *= math.log(10) * (_LARGEST - _SMALLEST)
+        magnitude += math.log(10) * _SMALLEST
+        np.copysign(np.exp(magnitude, out=magnitude), block, out=magnitude)
+        block *= math.sqrt(3)
+        block[:] = np.where(kind < 128, magnitude, block)
+        block *= kind >= 256 * _RARELY
+    return values
 
 
 def signed_integers(rng: np.random.Generator, shape: Sequence[int], dtype: Any, largest: int) -> Array:

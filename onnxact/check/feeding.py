@@ -58,10 +58,18 @@ class Recipe:
         """The model, indexed."""
         return Readers(self.model)
 
+    @cached_property
+    def _sources(self) -> dict[Guess, Source]:
+        return {}
+
+    def source(self, guess: Guess) -> Source:
+        """What a set of inputs is made from, but for the seed; what it finds out about the model is kept."""
+        return self._sources.setdefault(guess, Source(self.readers, self.shapes, self.limits, guess))
+
     @property
     def missing(self) -> tuple[str, ...]:
         """The inputs that have to be made up in some set."""
-        needed = [value.name for value in required_inputs(self.model.graph)]
+        needed = [value.name for value in self.readers.required]
         return tuple(name for name in needed if not all(name in feed.values for feed in self.given))
 
     @property
@@ -126,7 +134,7 @@ def find_feeds(recipe: Recipe, session: Session | RunFailure) -> Feeding:
     known = tuple(_remarks(recipe))
     options = guesses(recipe.model.graph, recipe.shapes_known)
     is_open = len(options) > 1
-    if not is_open and not source_of(recipe, DEFAULT).has_large_integers:
+    if not is_open and not recipe.source(DEFAULT).has_large_integers:
         return Feeding(_feeds(recipe, DEFAULT), DEFAULT, known)
     for guess in _tried(recipe, options):
         found = _assigned(recipe, guess, session) if isinstance(session, Session) else None
@@ -146,12 +154,12 @@ def _tried(recipe: Recipe, options: Sequence[Guess]) -> Iterator[Guess]:
             if shapes not in seen:
                 seen.add(shapes)
                 yield guess
-                if source_of(recipe, guess).has_large_integers:
+                if recipe.source(guess).has_large_integers:
                     yield replace(guess, small=True)
 
 
 def _shapes(recipe: Recipe, guess: Guess) -> Mapping[str, Shape]:
-    return find_sizes(required_inputs(recipe.model.graph), recipe.shapes_known, guess).shapes
+    return find_sizes(recipe.readers.required, recipe.shapes_known, guess).shapes
 
 
 def _assigned(recipe: Recipe, guess: Guess, session: Session) -> tuple[Feed, ...] | None:
@@ -196,7 +204,7 @@ def _remarks(recipe: Recipe) -> Iterator[str]:
         yield from (f"{text}{several}" for text in remarks(feed.values))
     if recipe.missing and any(feed.values for feed in recipe.given):
         yield f"made up, since they were not given: {', '.join(recipe.missing)}"
-    yield from contradictions(required_inputs(recipe.model.graph), recipe.shapes_known)
+    yield from contradictions(recipe.readers.required, recipe.shapes_known)
 
 
 def _label(number: int, count: int) -> str:
@@ -205,7 +213,7 @@ def _label(number: int, count: int) -> str:
 
 def _assumed(recipe: Recipe, feeds: Sequence[Feed], guess: Guess) -> str:
     """The shapes that hold a guess, in words; of the first set of inputs, and of the others where those differ."""
-    values = [value for value in required_inputs(recipe.model.graph) if is_open(value, recipe.shapes_known)]
+    values = [value for value in recipe.readers.required if is_open(value, recipe.shapes_known)]
     texts = []
     for feed in feeds:
         arrays = ((value.name, feed.values[value.name]) for value in values)
@@ -223,7 +231,7 @@ def _runs(session: Session | RunFailure, feeds: tuple[Feed, ...]) -> bool:
 def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
     """One set a seed; where the caller gave several sets or all inputs, one a set."""
     if recipe.shared:
-        source = source_of(recipe, guess)
+        source = recipe.source(guess)
         return tuple(
             replace(made_feed(source, recipe.seeds[0], feed.values), label=feed.label) for feed in recipe.given
         )
@@ -233,7 +241,7 @@ def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
 
 def _large_alone(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
     """A further seed for single integers that nothing limits: the one that makes them large and above 0."""
-    if source_of(recipe, guess).has_lone_integers:
+    if recipe.source(guess).has_lone_integers:
         yield feed_of(recipe, next(seed for seed in range(max(recipe.seeds) + 1, 1 << 62) if seed % 4 == 3), guess)
 
 
@@ -252,9 +260,4 @@ def _other_truths(recipe: Recipe, guess: Guess, feeds: Sequence[Feed]) -> Iterat
 
 def feed_of(recipe: Recipe, seed: int, guess: Guess) -> Feed:
     """The set of inputs of one seed."""
-    return made_feed(source_of(recipe, guess), seed, recipe.given[0].values)
-
-
-def source_of(recipe: Recipe, guess: Guess) -> Source:
-    """What a set of inputs is made from, but for the seed."""
-    return Source(recipe.readers, recipe.shapes, recipe.limits, guess)
+    return made_feed(recipe.source(guess), seed, recipe.given[0].values)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from onnxact.check.conditions import Thresholds, thresholds
 from onnxact.check.drawing import moved, near
-from onnxact.check.feeding import Recipe, feed_of, source_of
+from onnxact.check.feeding import Recipe, feed_of
 from onnxact.check.inputs import Feed, is_float, made_feed
 from onnxact.check.sizes import Guess
 
@@ -51,7 +51,7 @@ def _set_to(recipe: Recipe, guess: Guess, number: float, turn: int) -> Feed:
     seed = 2 * (max(recipe.seeds) // 2 + 1 + turn)
     low = math.floor(number)
     whole = (low, low + 1, low - 1)[turn]
-    made = made_feed(replace(source_of(recipe, guess), choices=(whole,)), seed, recipe.given[0].values)
+    made = made_feed(replace(recipe.source(guess), choices=(whole,)), seed, recipe.given[0].values)
     fixed = made.steering.union(recipe.given[0].values)
     values = {
         name: near(value, number, turn, recipe.limits.of(name)) if is_float(value) and name not in fixed else value

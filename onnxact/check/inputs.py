@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, TypeProto, helper, numpy_helper
 
 from onnxact.check.drawing import FREE, Limits, ranged_values, signed_values
 from onnxact.check.given import demand_known, demand_shapes, fitted
-from onnxact.check.graph import elem_type_text, overridable_inputs, required_inputs, type_text
+from onnxact.check.graph import elem_type_text, type_text
 from onnxact.check.integers import InputRecipe, integers, whole_limits
 from onnxact.check.magnitudes import decides_amounts
 from onnxact.check.ranges import range_of
@@ -78,6 +78,14 @@ class Source:
         return self.readers.model
 
     @cached_property
+    def switches(self) -> dict[str, Array]:
+        """The stored truth values that a caller may override; below IR version 4 every weight is an input."""
+        names = set(self.readers.overridable) if self.model.ir_version >= _OVERRIDABLE_FROM else set()
+        items = self.model.graph.initializer if names else ()
+        stored = (item for item in items if item.data_type == TensorProto.BOOL and item.name in names)
+        return {item.name: numpy_helper.to_array(item) for item in stored if item.data_location != TensorProto.EXTERNAL}
+
+    @cached_property
     def has_large_integers(self) -> bool:
         """Whether there are integer inputs whose values nothing limits, which a model may not take after all."""
         return bool(self._unlimited)
@@ -85,19 +93,19 @@ class Source:
     @cached_property
     def has_lone_integers(self) -> bool:
         """Whether one of those has a single element, which two seeds show on one side of 0 only where it is large."""
-        sizes = find_sizes(required_inputs(self.model.graph), self.shapes, self.guess).shapes
+        sizes = find_sizes(self.readers.required, self.shapes, self.guess).shapes
         return any(math.prod(sizes[name]) == 1 for name in self._unlimited)
 
     @cached_property
     def _unlimited(self) -> tuple[str, ...]:
-        values = (value for value in required_inputs(self.model.graph) if _elem_type(value.type) in _INTEGERS)
+        values = (value for value in self.readers.required if _elem_type(value.type) in _INTEGERS)
         free = (v.name for v in values if v.name not in self.amounts and self.limits.of(v.name) is None)
         return tuple(name for name in free if not range_of(self.readers.uses(name)).limited)
 
     @cached_property
     def amounts(self) -> frozenset[str]:
         """The integer inputs that stay small: how large they are decides how much is computed, or the guess says so."""
-        values = (value for value in required_inputs(self.model.graph) if _elem_type(value.type) in _INTEGERS)
+        values = (value for value in self.readers.required if _elem_type(value.type) in _INTEGERS)
         names = (value.name for value in values)
         return frozenset(name for name in names if self.guess.small or decides_amounts(self.readers, name))
 
@@ -133,13 +141,12 @@ def make_inputs(
 
 def made_feed(source: Source, seed: int, given: Mapping[str, Any]) -> Feed:
     """As make_inputs, from a model that is indexed; `given` is `fitted` already."""
-    graph = source.model.graph
-    required = required_inputs(graph)
+    required = source.readers.required
     sizes = find_sizes(required, {**source.shapes, **array_shapes(given)}, source.guess)
     rng = np.random.default_rng(seed)
-    made = {name: given[name] for name in overridable_inputs(graph) if name in given}
+    made = {name: given[name] for name in source.readers.overridable if name in given}
     if seed % 2:
-        made.update({name: np.asarray(~value) for name, value in _switches(source.model).items() if name not in given})
+        made.update({name: np.asarray(~value) for name, value in source.switches.items() if name not in given})
     steering = set()
     for number, value in enumerate(required):
         if value.name in given:
@@ -161,13 +168,6 @@ def truths(values: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
     """The single truth values among inputs, and which optionals are there: what may decide a branch."""
     single = {name: bool(value) for name, value in values.items() if _is_truth(value)}
     return tuple(sorted({**single, **{name: False for name, value in values.items() if value is None}}.items()))
-
-
-def _switches(model: ModelProto) -> dict[str, Array]:
-    """The truth values that a caller may override, as they are stored; below IR version 4 every weight is an input."""
-    names = set(overridable_inputs(model.graph)) if model.ir_version >= _OVERRIDABLE_FROM else set()
-    stored = (item for item in model.graph.initializer if item.data_type == TensorProto.BOOL and item.name in names)
-    return {item.name: numpy_helper.to_array(item) for item in stored if item.data_location != TensorProto.EXTERNAL}
 
 
 def _is_truth(value: Any) -> bool:
@@ -233,10 +233,10 @@ def _tensor(elem_type: int, recipe: InputRecipe) -> Array:
 def _floats(dtype: Any, recipe: InputRecipe) -> Array:
     if recipe.limits is not None:
         return ranged_values(recipe.rng, recipe.shape, dtype, *recipe.limits)
-    values = signed_values(recipe.rng, recipe.shape)
+    values = signed_values(recipe.rng, recipe.shape, dtype)
     if is_positive(recipe.uses):
         values = np.maximum(np.abs(values), _SMALLEST)
-    return np.asarray(values.astype(dtype))
+    return np.asarray(values.astype(dtype, copy=False))
 
 
 def _bools(recipe: InputRecipe) -> Array:

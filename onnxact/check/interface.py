@@ -39,13 +39,17 @@ def interface_notes(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
     declared = (f"declared otherwise: {text}" for text in _reshaped("output", first.output, second.output))
     old, new = overridable_inputs(first), overridable_inputs(second)
     unread = unread_inputs(before, after)
-    inputs = [value.name for graph in (first, second) for value in graph.input]
+    before_only, after_only = _only_in(first, second), _only_in(second, first)
     stories = {
-        "that had a default value are no inputs after": [name for name in old if inputs.count(name) == 1],
-        "with a default value are new": [name for name in new if inputs.count(name) == 1],
+        "that had a default value are no inputs after": [name for name in old if name in before_only],
+        "with a default value are new": [name for name in new if name in after_only],
         "had a default value, which is lost: a caller has to give something, although nothing reads it": unread,
     }
     return (*declared, *(f"inputs {text}: {_some(names)}" for text, names in stories.items() if names))
+
+
+def _only_in(one: GraphProto, other: GraphProto) -> set[str]:
+    return {value.name for value in one.input} - {value.name for value in other.input}
 
 
 def unread_inputs(before: ModelProto, after: ModelProto) -> list[str]:

@@ -23,7 +23,6 @@ _BOUNDED = frozenset({"Shape", "Size", "ArgMax", "ArgMin", "NonZero", "Sign", "I
 _AMOUNTS = frozenset(
     {
         *((f"{window}Window", 0) for window in ("Hann", "Hamming", "Blackman")),
-        *(("MelWeightMatrix", position) for position in range(5)),
         *(("Col2Im", position) for position in (1, 2)),
         ("DFT", 1),
     }

@@ -70,9 +70,8 @@ def assigned(handle: Any) -> Placement | None:
     if not hasattr(handle, "get_provider_graph_assignment_info"):
         return None
     parts = handle.get_provider_graph_assignment_info()
-    return Placement(
-        tuple((node.name, node.op_type, short_name(part.ep_name)) for part in parts for node in part.get_nodes())
-    )
+    named = [(part, short_name(part.ep_name)) for part in parts]
+    return Placement(tuple((node.name, node.op_type, name) for part, name in named for node in part.get_nodes()))
 
 
 def profiled(path: str | Path) -> Placement:

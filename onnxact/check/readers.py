@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
-from onnxact.check.graph import all_graphs, constants, declared_shape, subgraphs
+from onnxact.check.graph import all_graphs, constants, declared_shape, overridable_inputs, required_inputs, subgraphs
 from onnxact.check.sizes import UNKNOWN, Sizes
 from onnxact.model.schema import plain
 
@@ -129,6 +129,16 @@ class Readers:
         graphs = list(all_graphs(self.model.graph))
         nodes = [node for graph in graphs for node in graph.node]
         return Scope(_readers(nodes), _outside(nodes), Facts(graphs, {}, self._opset), UNKNOWN)
+
+    @cached_property
+    def required(self) -> tuple[ValueInfoProto, ...]:
+        """The graph inputs that a caller has to feed."""
+        return tuple(required_inputs(self.model.graph))
+
+    @cached_property
+    def overridable(self) -> tuple[str, ...]:
+        """The graph inputs that have a default value."""
+        return tuple(overridable_inputs(self.model.graph))
 
     @cached_property
     def _opset(self) -> int:

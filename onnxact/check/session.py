@@ -121,13 +121,16 @@ def open_session(
 
     Raises ProviderError where the session does not get the provider, or gets it and gives it no node.
     """
-    source, names = _named(subject) if name_nodes else (subject, None)
+    is_extended = bool(extra_outputs or extra_nodes or extra_inputs)
+    loads_file = subject.path is not None and not (is_extended or name_nodes)
+    source = subject if loads_file or optimised_path is not None else subject.lightened
+    source, names = _named(source) if name_nodes else (source, None)
     try:
         handle = create(
             source_of(source, addition(source, extra_outputs, extra_nodes, extra_inputs)),
             provider,
             optimise=optimise,
-            folder=folder_of(source, is_extended=bool(extra_outputs or extra_inputs)),
+            folder=folder_of(source, is_extended=is_extended),
             threads=threads,
             options=subject.options,
             optimised_path=None if optimised_path is None else str(optimised_path),
@@ -159,7 +162,7 @@ def whereabouts(session: Session | RunFailure, subject: Subject, inputs: Mapping
 
 
 def _profiled(subject: Subject, provider: str, inputs: Mapping[str, Any]) -> Whereabouts | None:
-    source, names = _named(subject)
+    source, names = _named(subject.lightened)
     with TemporaryDirectory(prefix="onnxact-") as folder:
         handle = create(
             source_of(source, ModelProto()),

@@ -20,6 +20,7 @@ Values = Sequence[float] | None
 
 _TO_THE_END = 1 << 30
 _RATIO = 0.5
+_SAMPLE_RATE = 16000
 _POSITIVE = frozenset(
     {
         *(("BatchNormalization", position) for position in (4, 14)),
@@ -118,6 +119,29 @@ def _axis(_asked: _Asked) -> Values:
 def _signal_axis(_asked: _Asked) -> Values:
     """DFT: the last axis is real and imaginary part."""
     return [1]
+
+
+def _bins(asked: _Asked) -> Values:
+    """MelWeightMatrix: what comes out is [1 + half the length of the transform, bins]."""
+    return [(asked.made or (0, 8))[1]]
+
+
+def _transform(asked: _Asked) -> Values:
+    return [2 * ((asked.made or (129, 0))[0] - 1)]
+
+
+def _sample_rate(_asked: _Asked) -> Values:
+    return [_SAMPLE_RATE]
+
+
+def _lowest(_asked: _Asked) -> Values:
+    return [0]
+
+
+def _highest(asked: _Asked) -> Values:
+    """MelWeightMatrix: half the sample rate, the highest frequency that there is."""
+    rate = asked.use.scope.integers(asked.node.input[2])
+    return [(rate[0] if rate else _SAMPLE_RATE) / 2]
 
 
 def _added_axes(asked: _Asked) -> Values:
@@ -232,6 +256,7 @@ _RULES: Mapping[tuple[str, int], _Rule] = {
     ("Squeeze", 1): _axes_of_one,
     **dict.fromkeys((("CumSum", 1), ("CumProd", 1)), _axis),
     ("DFT", 2): _signal_axis,
+    **{("MelWeightMatrix", at): rule for at, rule in enumerate((_bins, _transform, _sample_rate, _lowest, _highest))},
     ("Slice", 1): _starts,
     ("Slice", 2): _ends,
     **dict.fromkeys((("Slice", 3), ("Pad", 3)), _axes),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto
-from onnx.helper import tensor_dtype_to_np_dtype
+from onnx import ModelProto
 
 from onnxact.check.options import RuntimeOptions
+from onnxact.check.weights import Aside, set_aside, size_of
 from onnxact.model.files import is_text, load
 
 Source = ModelProto | str | os.PathLike[str]
@@ -30,10 +30,20 @@ class Subject:
     folder: Path | None
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
 
+    @cached_property
+    def lightened(self) -> Subject:
+        """The same without its large weights, which lie in a temporary file as long as this object is there."""
+        found = self._aside
+        return self if found is None else replace(self, model=found.model, path=None, folder=found.folder)
+
+    @cached_property
+    def _aside(self) -> Aside | None:
+        return set_aside(self.model)
+
     @property
     def weight_bytes(self) -> int:
         """The size of all initializers of the main graph, external ones included."""
-        return sum(math.prod(tensor.dims) * _item_bytes(tensor) for tensor in self.model.graph.initializer)
+        return sum(map(size_of, self.model.graph.initializer))
 
 
 def open_subject(
@@ -61,10 +71,6 @@ def without_inputs(subject: Subject, names: Collection[str]) -> Subject:
     del model.graph.input[:]
     model.graph.input.extend(kept)
     return replace(subject, model=model, path=None)
-
-
-def _item_bytes(tensor: TensorProto) -> int:
-    return 8 if tensor.data_type == TensorProto.STRING else tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
 def same_source(before: Source, after: Source) -> bool:

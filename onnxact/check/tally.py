@@ -5,7 +5,9 @@ x = [-2, 0, 3, nan], kink 0  ->  below 1, at 1, above 1; 1 negative, 1 zero, 1 p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from onnxact.check.site_evidence import KinkCount, SignCount, SiteProbe
 
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
+
+_BLOCK, _ROW = 1 << 16, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,16 @@ def tally(probe: SiteProbe, array: Array) -> Tally:
     values = array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
     channels = _by_channel(values, probe.channel_axis)
     floating = values.dtype.kind == "f"
-    nan = _count(np.isnan(channels)) if floating else np.zeros(channels.shape[0], np.int64)
-    infinite = _count(np.isinf(channels)) if floating else np.zeros(channels.shape[0], np.int64)
+    special = floating and channels.size > 0 and not np.isfinite([channels.min(), channels.max()]).all()
+    nan, infinite = (
+        _count(channels, test) if special else np.zeros(len(channels), np.int64) for test in (np.isnan, np.isinf)
+    )
     ordered = channels.shape[1] - nan
     points = [_held(kink, array) if floating else kink for kink in probe.kinks]
-    sides = {kink: (_count(channels < kink), _count(channels > kink)) for kink in {*points, 0.0}}
+    sides = {
+        kink: (_count(channels, partial(np.greater, kink)), _count(channels, partial(np.less, kink)))
+        for kink in {*points, 0.0}
+    }
     negative, positive = sides[0.0]
     below, above = (np.array([sides[kink][i] for kink in points]).reshape(len(points), len(nan)) for i in (0, 1))
     signs = np.stack([negative, ordered - negative - positive, positive, nan, infinite])
@@ -139,10 +148,13 @@ def _by_channel(values: Array, axis: int | None) -> Array:
     return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
-def _count(selected: Array) -> Counts:
-    if len(selected) == 1:
-        return np.array([np.count_nonzero(selected)], np.int64)
-    return np.asarray(np.count_nonzero(selected, axis=1), np.int64)
+def _count(channels: Array, test: Callable[[Array], Array]) -> Counts:
+    """How many elements of each channel pass a test; of large ones a block at a time, so that little is held."""
+    if len(channels) > 1 and channels.shape[1] < _ROW:
+        return np.asarray(np.count_nonzero(test(channels), axis=1), np.int64)
+    starts = range(0, channels.shape[1], _BLOCK)
+    blocks = ((row[start : start + _BLOCK] for start in starts) for row in channels)
+    return np.array([sum(int(np.count_nonzero(test(block))) for block in row) for row in blocks], np.int64)
 
 
 def _held(kink: float, array: Array) -> float:

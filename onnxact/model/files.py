@@ -36,6 +36,8 @@ _OTHER_FILES = {
 """How files begin that people take for models, or get in their place."""
 _EXTERNAL_KEY = b"location"
 """What the bytes of every model with external data contain: the key under which a tensor names its file."""
+_LONG = 1 << 24
+"""Bytes of content from which on looking at the nodes is quicker than searching for that."""
 _ONNX_TEXT = {".onnxtxt", ".onnxtext"}
 _TEXT_SUFFIXES = {".onnxtxt", ".onnxtext", ".textproto", ".prototxt", ".pbtxt", ".json"}
 
@@ -58,7 +60,7 @@ def read(path: Path) -> tuple[ModelProto, bytes]:
     model, content = _parse(path)
     if not model.HasField("graph") or not (model.graph.node or model.graph.output or model.graph.input):
         raise ModelError(f"{path}: holds no ONNX graph; is it an ONNX model?")
-    if _EXTERNAL_KEY in content:
+    if len(content) > _LONG or _EXTERNAL_KEY in content:
         check_external(model, path.parent, path)
     return model, content
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple, TypeGuard
 from onnx import AttributeProto, NodeProto
 
 from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
-from onnxact.activation.expr import Call, Expr, Literal, Parameter, ops, parameters, size
+from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
 from onnxact.activation.forms import alternatives
 from onnxact.model.edit import Skip
 from onnxact.model.schema import attributes
 from onnxact.model.scope import OUTSIDE, Scope
 from onnxact.model.types import Shape
 from onnxact.model.view import View
-from onnxact.rewrite.match import Match, factors_of, matches, operand_makers
+from onnxact.rewrite.match import Match, could_be, factors_of, matches
 from onnxact.rewrite.select import Selection
 from onnxact.rewrite.site import Bound, Dynamic, Kind, Site, Tensor
 from onnxact.rewrite.solve import solve
@@ -150,7 +150,7 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
                 continue
         if candidates[0].size > 1:
             made_by = _made_by(scope, node)
-            candidates = tuple(p for p in candidates if _could_be(p.form.expr, made_by))
+            candidates = tuple(p for p in candidates if could_be(p.form.expr, made_by))
         site, passed_over = _first_site(scope, candidates, index, given, refused)
         if passed_over:
             skips[index] = passed_over
@@ -171,16 +171,10 @@ def _outside(sites: Sequence[Site], skips: Mapping[int, Sequence[Skip]]) -> list
     return [skip for index, found in skips.items() if index not in inner for skip in found]
 
 
-def _made_by(scope: Scope, node: NodeProto) -> frozenset[str]:
-    """Return the ops of the nodes of this scope that make the node's inputs."""
+def _made_by(scope: Scope, node: NodeProto) -> tuple[str, ...]:
+    """Return the ops of the nodes of this scope that make the node's inputs, in alphabetical order."""
     makers = (scope.producers.get(name) for name in node.input)
-    return frozenset(scope.op_types[maker] for maker in makers if maker is not None)
-
-
-@cache
-def _could_be(expr: Expr, made_by: frozenset[str]) -> bool:
-    """Tell whether these ops could make the operands of a term: most nodes are told apart here, before any matching."""
-    return all(made_by & makers for makers in operand_makers(expr))
+    return tuple(sorted(scope.op_types[maker] for maker in makers if maker is not None))
 
 
 def _serialized(stated: Sequence[AttributeProto]) -> bytes:

@@ -9,8 +9,9 @@ Constants are collected on the way and compared afterwards, by their bits in the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,17 +49,27 @@ def matches(scope: Scope, pattern: Expr, root: int) -> Iterator[Match]:
 
 
 @cache
-def operand_makers(expr: Expr) -> tuple[frozenset[str], ...]:
-    """Return, for each operand of the term that takes a node, the ops one of which makes an input of the term's node.
+def could_be(expr: Expr, made_by: tuple[str, ...]) -> bool:
+    """Tell whether nodes of these ops, one for each input that a node makes, could make the operands of a term.
 
-    A factor of a product may stand further up, behind other factors: then a Mul or Div makes an input.
+    Most nodes are told apart here, before any matching. A factor of a product may stand further up, behind others: then
+    a Mul or Div makes an input, and may do so for several.
     """
     if not isinstance(expr, Call):
-        return ()
+        return False
     factors = [factor.term for factor in _factors(expr)]
-    behind = _PRODUCTS if len(factors) > 2 else frozenset()
-    operands = factors if len(factors) > 2 else expr.args
-    return tuple(_makers(arg) | behind for arg in operands if isinstance(arg, Call) and varies(arg))
+    if len(factors) > 2:
+        return all(not _PRODUCTS.union(makers).isdisjoint(made_by) for makers in _all_makers(factors))
+    wanted = _all_makers(expr.args)
+    return any(
+        all(op in makers for op, makers in zip(chosen, wanted, strict=True))
+        for chosen in permutations(made_by, len(wanted))
+    )
+
+
+def _all_makers(operands: Sequence[Expr]) -> list[frozenset[str]]:
+    """Return, for each operand that takes a node, the ops that can be last in computing it."""
+    return [_makers(arg) for arg in operands if isinstance(arg, Call) and varies(arg)]
 
 
 def _makers(expr: Call) -> frozenset[str]:

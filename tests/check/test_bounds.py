@@ -106,7 +106,7 @@ def test_interval_holds_what_is_computed(body: str) -> None:
     model.graph.output[0].type.tensor_type.ClearField("shape")
     found = interval(values_of(model.graph), "r")
     for seed in range(8):
-        x = signed_values(np.random.default_rng(seed), (1, 1, 4, 4)).astype(np.float32)
+        x = signed_values(np.random.default_rng(seed), (1, 1, 4, 4), np.float32)
         result = run(model, {"x": np.abs(x) if "Cast<to = 2>" in body else x})
         assert isinstance(result, dict), result
         values = result["y"][~np.isnan(result["y"])]

@@ -1,0 +1,115 @@
+"""Large weights in a temporary file of their own: the same results, nothing left behind, no file where none helps."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from onnxact.check import check, weights
+from onnxact.check.session import RunFailure, open_session, run_session
+from onnxact.check.subject import open_subject
+from onnxact.check.weights import set_aside
+
+WIDTH = 1100
+"""1100 x 1100 float32 numbers: more than 4 MB."""
+
+
+def _model(dtype: type[np.generic] = np.float32, width: int = WIDTH) -> ModelProto:
+    values = np.random.default_rng(0).standard_normal((width, width)).astype(dtype)
+    elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    slope = numpy_helper.from_array(np.linspace(0.1, 0.3, width).astype(dtype), "slope")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("PRelu", ["h", "slope"], ["y"])]
+    x, y = (helper.make_tensor_value_info(name, elem_type, ["N", width]) for name in ("x", "y"))
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(values, "w"), slope], doc_string="a graph")
+    opset = helper.make_opsetid("", 18)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=9, producer_name="someone")
+
+
+def test_what_is_left_is_the_model_but_for_the_values() -> None:
+    model = _model()
+    found = set_aside(model)
+    assert found is not None
+    assert found.model.ByteSize() < 10_000
+    read = onnx.ModelProto()
+    read.CopyFrom(found.model)
+    onnx.load_external_data_for_model(read, str(found.folder))
+    for tensor in read.graph.initializer:
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+    assert read.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("extra", [(), ("h",)])
+def test_a_session_gives_the_same_bits(
+    dtype: type[np.generic], extra: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = {"x": np.random.default_rng(1).standard_normal((3, WIDTH)).astype(dtype)}
+    found = []
+    for least in (weights._WORTHWHILE, 1 << 40):
+        monkeypatch.setattr(weights, "_WORTHWHILE", least)
+        subject = open_subject(_model(dtype))
+        session = open_session(subject, "cpu", optimise=False, extra_outputs=extra)
+        assert not isinstance(session, RunFailure)
+        assert (subject.lightened is subject) == (least == 1 << 40)
+        outputs = run_session(session, x)
+        assert not isinstance(outputs, RunFailure)
+        assert set(outputs) == {"y", *extra}
+        found.append({name: value.tobytes() for name, value in outputs.items()})
+    assert found[0] == found[1]
+
+
+def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = []
+    write = weights._written
+
+    def noted(tensors: Sequence[TensorProto], path: Path) -> Iterator[TensorProto]:
+        made.append(path)
+        return write(tensors, path)
+
+    monkeypatch.setattr(weights, "_written", noted)
+    before, after = _model(), _model()
+    after.graph.node[1].name = "another name"
+    assert check(before, after, providers=["cpu"]).outcome == "equivalent"
+    gc.collect()
+    assert len(made) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    subject = open_subject(_model())
+    assert subject.lightened is subject
+    assert not isinstance(open_session(subject, "cpu", optimise=False), RunFailure)
+
+
+@pytest.mark.parametrize("case", ["small", "external", "no raw data"])
+def test_models_that_stay_as_they_are(case: str, tmp_path: Path) -> None:
+    model = _model(width=100 if case == "small" else WIDTH)
+    if case == "external":
+        onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="w", size_threshold=1 << 20)
+        model = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    if case == "no raw data":
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, values.shape, values.reshape(-1)))
+    assert set_aside(model) is None
+
+
+def test_a_difference_in_a_large_weight_is_seen() -> None:
+    before, after = _model(), _model()
+    values = numpy_helper.to_array(after.graph.initializer[0]).copy()
+    values[7, 9] = -values[7, 9]
+    after.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
+    assert check(before, after, providers=["cpu"]).outcome == "different"
