@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from onnxact.rewrite.target.decide import Decision
 
 WORDS = {
-    "native": "runs",
-    "missing": "lacks it",
+    "native": "native",
+    "missing": "missing",
     "restricted": "not like this",
     "wrong": "wrong",
     "indirect": "by a detour",

@@ -75,7 +75,7 @@ def test_inspect_says_what_runs_and_what_would_be_written() -> None:
     assert outcome.code == 0
     assert "3 activations for wonnx" in outcome.out
     rows = [line.split() for line in outcome.out.splitlines()]
-    assert any(row[1:5] == ["relu", "op", "runs"] for row in rows if len(row) == 4)
+    assert any(row[1:5] == ["relu", "op", "native"] for row in rows if len(row) == 4)
     assert any("relu-sign" in row for row in rows)
     report = json.loads(invoke("inspect", "net.onnx", "--target", "wonnx", "--json").out)
     assert [site["target"]["status"] for site in report["sites"]] == ["native", "missing", "missing"]
