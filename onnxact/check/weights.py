@@ -56,9 +56,11 @@ def set_aside(model: ModelProto) -> Aside | None:
 
 
 def size_of(tensor: TensorProto) -> int:
-    """Return the bytes of a tensor; protobuf would count them by writing it."""
-    item = 8 if tensor.data_type == TensorProto.STRING else tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return math.prod(tensor.dims) * item
+    """Return the bytes of a tensor, 0 for a type that is none; protobuf would count them by writing it."""
+    try:
+        return math.prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        return 0
 
 
 def _written(tensors: Sequence[TensorProto], path: Path) -> Iterator[TensorProto]:

@@ -113,3 +113,10 @@ def test_a_difference_in_a_large_weight_is_seen() -> None:
     values[7, 9] = -values[7, 9]
     after.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
     assert check(before, after, providers=["cpu"]).outcome == "different"
+
+
+def test_a_tensor_of_no_type_is_no_weight() -> None:
+    model = _model()
+    model.graph.initializer[0].data_type = 99
+    assert set_aside(model) is None
+    assert isinstance(open_session(open_subject(model), "cpu", optimise=False), RunFailure)
