@@ -81,7 +81,8 @@ def shown(item: Round) -> str:
 
 
 def measure() -> Round:
-    plain, clocks = proof(), list[list[float]]()
+    plain = proof()
+    clocks: list[list[float]] = []
     with patch.object(place, "HostEngine", clocked(clocks)):
         found = proof()
     return Round(plain.seconds, sum(clock[0] for clock in clocks), found.threads)

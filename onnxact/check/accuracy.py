@@ -133,7 +133,7 @@ def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thoroug
         looked_at = sample.size
         points = _points(sample, x, y, function, {})
         deviating = sample[_unequal(standard, points.x, points.y, _narrow(points.function, x.dtype))]
-        others = sample[:: _SAMPLE // _FEW]
+        others = sample[:: _SAMPLE // _FEW + 1]
     if standard.on_its_own:
         others = np.arange(_CLOSELY)  # what is fed into a site on its own begins with the special values
     elif not deviating.size:
@@ -198,7 +198,7 @@ def _unequal(standard: Standard, x: Array, y: Array, constants: Values) -> Index
 
 
 def _worst(standard: Standard, x: Array, y: Array, function: Values, deviating: Index) -> Index:
-    """All deviating elements; of very many, those that deviate most and an even share of the others."""
+    """All deviating elements; of very many, those that deviate most on each side of 0, and an even share."""
     if deviating.size <= 2 * _MOST_DEVIATING:
         return deviating
     points = _points(deviating, x, y, function, {})
@@ -208,8 +208,14 @@ def _worst(standard: Standard, x: Array, y: Array, function: Values, deviating: 
     with np.errstate(all="ignore"):
         error = np.abs(points.y.astype(wide) - expected) / np.maximum(np.abs(expected), wide(1e-30))
     error = np.where(np.isnan(error), np.inf, error)
-    most = np.argpartition(error, -_MOST_DEVIATING)[-_MOST_DEVIATING:]
-    return _both(y.size, deviating[most], deviating[:: deviating.size // _MOST_DEVIATING])
+    most = [_largest(error, np.flatnonzero(side)) for side in (points.x < 0, ~(points.x < 0))]
+    return _both(y.size, deviating[np.concatenate(most)], deviating[:: deviating.size // _MOST_DEVIATING])
+
+
+def _largest(error: Array, among: Index) -> Index:
+    """Where the errors on one side of 0 are largest: a form may be far from f(x) on one side, and right to be."""
+    count = min(among.size, _MOST_DEVIATING // 2)
+    return among[np.argpartition(error[among], -count)[-count:]] if count else among
 
 
 def _points(index: Index, x: Array, y: Array, function: Values, own: Values) -> Points:

@@ -84,12 +84,13 @@ def judge_points(standard: Standard, points: Points) -> Judged:
 
 
 def judge_exact(standard: Standard, points: Points) -> Judged:
-    """What judge_points says of points that are known to be f(x) rounded once."""
+    """Points known to be f(x) rounded once: none is outside. `allowed` is this rounding, not the form's bound."""
+    dtype = points.x.dtype
     y = points.y.astype(np.float64)
     expected = _reference(standard, points, points.x.astype(np.float64))
     with np.errstate(all="ignore"):
         distance = np.where(same_value(y, expected), 0.0, np.abs(y - expected))
-        allowed = unit_roundoff(points.x.dtype) * np.abs(expected)
+        allowed = unit_roundoff(dtype) * np.maximum(np.abs(expected), float(limits(dtype).smallest_normal))
     return Judged(expected, allowed, distance, np.zeros(y.shape, np.bool_))
 
 

@@ -56,7 +56,7 @@ class Alone:
     """What a site did on its own: "same", "identical" (the nodes and constants are), "differs: ..." or "not run: ...".
 
     `elements` went through it. `before` and `after`: against the reference, where the two are not equal to the bit; if
-    only signs of zero differ, at these points.
+    only signs of zero differ, at these points, which their indices then count.
     """
 
     text: str
@@ -171,7 +171,7 @@ class Trier:
         if not (unequal | signs).any():
             return Alone("same", x.size)
         if not unequal.any() and x.shape == before.shape:
-            # Only at these points is there something to tell apart.
+            # All else has the same bits in both, and is not held against the reference then.
             at = signs.reshape(len(x), -1).any(axis=1)
             trial, before, after, unequal = replace(trial, x=x[at]), before[at], after[at], unequal[at]
         own, found = (

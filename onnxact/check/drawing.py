@@ -93,6 +93,7 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
         block *= math.sqrt(3)
         block[:] = np.where(kind < 128, magnitude, block)
         block *= kind >= 256 * _RARELY
+        block += 0  # zeros of either sign become +0
     return values
 
 

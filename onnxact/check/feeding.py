@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 from onnx import GraphProto, ModelProto
@@ -235,19 +236,24 @@ def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
         return tuple(
             replace(made_feed(source, recipe.seeds[0], feed.values), label=feed.label) for feed in recipe.given
         )
-    feeds = [feed_of(recipe, seed, guess) for seed in recipe.seeds]
-    return (*feeds, *_other_truths(recipe, guess, feeds), *_large_alone(recipe, guess))
+    feeds = {seed: feed_of(recipe, seed, guess) for seed in recipe.seeds}
+    feeds |= _other_truths(recipe, guess, feeds)
+    feeds |= _large_alone(recipe, guess, feeds)
+    return tuple(feeds.values())
 
 
-def _large_alone(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
-    """A further seed for single integers that nothing limits: the one that makes them large and above 0."""
-    if recipe.source(guess).has_lone_integers:
-        yield feed_of(recipe, next(seed for seed in range(max(recipe.seeds) + 1, 1 << 62) if seed % 4 == 3), guess)
+def _large_alone(recipe: Recipe, guess: Guess, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, Feed]]:
+    """Further seeds for single integers that nothing limits: those that make them large, below 0 and above it."""
+    if not recipe.source(guess).lone_integers(recipe.given[0].values):
+        return
+    for rest in sorted({1, 3} - {seed % 4 for seed in feeds}):
+        seed = next(seed for seed in count(max(feeds) + 1) if seed % 4 == rest)
+        yield seed, feed_of(recipe, seed, guess)
 
 
-def _other_truths(recipe: Recipe, guess: Guess, feeds: Sequence[Feed]) -> Iterator[Feed]:
+def _other_truths(recipe: Recipe, guess: Guess, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, Feed]]:
     """Further seeds with combinations of single truth values that are not among `feeds`: all of a few, else some."""
-    seen = {truths(feed.values) for feed in feeds}
+    seen = {truths(feed.values) for feed in feeds.values()}
     if seen == {()}:
         return
     last = max(recipe.seeds)
@@ -255,7 +261,7 @@ def _other_truths(recipe: Recipe, guess: Guess, feeds: Sequence[Feed]) -> Iterat
         feed = feed_of(recipe, seed, guess)
         if truths(feed.values) not in seen:
             seen.add(truths(feed.values))
-            yield feed
+            yield seed, feed
 
 
 def feed_of(recipe: Recipe, seed: int, guess: Guess) -> Feed:

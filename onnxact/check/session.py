@@ -32,6 +32,9 @@ _INVALID = re.compile(
     r"is not a registered function/op|No Op registered for|[Ii]nvalid model|INVALID_PROTOBUF|"
     r"Type Error: |ShapeInferenceError"
 )
+_SHARING = frozenset({"cpu", "cuda"})
+"""Providers that take weights from a file beside a model in memory; others may hand the graph to a compiler that looks
+for the file where the model is."""
 _MEMORY = re.compile(
     r"Failed to allocate memory|bad_alloc|bad allocation|out of memory|smaller than requested bytes|Unable to allocate"
 )
@@ -123,7 +126,8 @@ def open_session(
     """
     is_extended = bool(extra_outputs or extra_nodes or extra_inputs)
     loads_file = subject.path is not None and not (is_extended or name_nodes)
-    source = subject if loads_file or optimised_path is not None else subject.lightened
+    shares_weights = provider in _SHARING and not loads_file and optimised_path is None
+    source = subject.with_external_weights if shares_weights else subject
     source, names = _named(source) if name_nodes else (source, None)
     try:
         handle = create(
@@ -162,7 +166,7 @@ def whereabouts(session: Session | RunFailure, subject: Subject, inputs: Mapping
 
 
 def _profiled(subject: Subject, provider: str, inputs: Mapping[str, Any]) -> Whereabouts | None:
-    source, names = _named(subject.lightened)
+    source, names = _named(subject)
     with TemporaryDirectory(prefix="onnxact-") as folder:
         handle = create(
             source_of(source, ModelProto()),

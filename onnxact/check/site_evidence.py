@@ -150,7 +150,8 @@ class SignCount:
 class Accuracy:
     """What left a site in one model, held against the reference function f of its activation.
 
-    Of `elements`, `compared` were held against the bound |y - f(x)| <= `allowed` that follows from the form, and
+    Of `elements`, `compared` were held against the bound |y - f(x)| <= `allowed` that follows from the form (where all
+    of them are f(x) rounded once, that rounding), and
     `outside` were not within. `max_u` is the largest |y - f(x)| in unit roundoffs of f(x), at most 1 for a correctly
     rounded y; `max_abs` the largest of all. `index`, `x`, `y`, `expected` and `allowed` are of the worst element: the
     one furthest outside the bound, else the one with the largest error; `inputs` says on which inputs. `channels` are

@@ -123,11 +123,13 @@ def _signal_axis(_asked: _Asked) -> Values:
 
 def _bins(asked: _Asked) -> Values:
     """MelWeightMatrix: what comes out is [1 + half the length of the transform, bins]."""
-    return [(asked.made or (0, 8))[1]]
+    made = asked.made
+    return [made[1] if made is not None and len(made) == 2 else 8]
 
 
 def _transform(asked: _Asked) -> Values:
-    return [2 * ((asked.made or (129, 0))[0] - 1)]
+    made = asked.made
+    return [2 * (made[0] - 1) if made is not None and len(made) == 2 else 256]
 
 
 def _sample_rate(_asked: _Asked) -> Values:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import weakref
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,7 +13,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from onnxact.check.options import RuntimeOptions
-from onnxact.check.weights import Aside, set_aside, size_of
+from onnxact.check.weights import externalised, size_of
 from onnxact.model.files import is_text, load
 
 Source = ModelProto | str | os.PathLike[str]
@@ -30,15 +32,19 @@ class Subject:
     folder: Path | None
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
 
-    @cached_property
-    def lightened(self) -> Subject:
-        """The same without its large weights, which lie in a temporary file as long as this object is there."""
-        found = self._aside
-        return self if found is None else replace(self, model=found.model, path=None, folder=found.folder)
+    @property
+    def with_external_weights(self) -> Subject:
+        """The same with its large weights in a temporary file, which is there as long as what this returns."""
+        return self._externalised or self
 
     @cached_property
-    def _aside(self) -> Aside | None:
-        return set_aside(self.model)
+    def _externalised(self) -> Subject | None:
+        found = externalised(self.model)
+        if found is None:
+            return None
+        subject = replace(self, model=found.model, path=None, folder=found.folder)
+        weakref.finalize(subject, shutil.rmtree, found.folder, ignore_errors=True)
+        return subject
 
     @property
     def weight_bytes(self) -> int:

@@ -1,6 +1,8 @@
 """A model with its weights in itself -> the same with the large ones in a file, which sessions map into memory.
 
 100 MB of weights, eight sessions: 100 MB written once, not eight messages of 100 MB that are made, parsed and copied
+
+A process that is killed leaves the folder behind, `onnxact-...` among the temporary files.
 """
 
 from __future__ import annotations
@@ -9,10 +11,9 @@ import math
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import Message
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto
@@ -28,31 +29,39 @@ _ALIGNMENT = 1 << 12
 _FILE = "weights"
 
 
-class Aside:
-    """A model whose large weights lie in a file of `folder`, for as long as this object is there."""
+class Externalised(NamedTuple):
+    """A model whose large weights lie in a file of `folder`, which is the caller's to remove."""
 
-    def __init__(self, model: ModelProto, folder: Path) -> None:
-        self.model, self.folder = model, folder
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+    model: ModelProto
+    folder: Path
 
 
-def set_aside(model: ModelProto) -> Aside | None:
-    """Write the large weights of the main graph to a temporary file, and return the model without them.
+def externalised(model: ModelProto) -> Externalised | None:
+    """Write the large weights of the main graph to a temporary file, and return the model that refers to them there.
 
     None where there are few, where some lie in files already, or where there is no room for the file.
     """
-    large = [tensor for tensor in model.graph.initializer if tensor.HasField("raw_data") and size_of(tensor) >= _LARGE]
-    if sum(map(size_of, large)) < _WORTHWHILE or any(True for _ in external_tensors(model)):
+    large = [tensor for tensor in model.graph.initializer if _is_large(tensor)]
+    if sum(map(size_of, large)) < _WORTHWHILE or next(external_tensors(model), None) is not None:
         return None
-    found = Aside(ModelProto(), Path(tempfile.mkdtemp(prefix="onnxact-")).resolve())
+    folder = None
     try:
-        written = {tensor.name: tensor for tensor in _written(large, found.folder / _FILE)}
+        folder = Path(tempfile.mkdtemp(prefix="onnxact-")).resolve()
+        written = iter(list(_written(large, folder / _FILE)))
     except OSError:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         return None
+    found = Externalised(ModelProto(), folder)
     _copy(model, found.model, "graph")
     _copy(model.graph, found.model.graph, "initializer")
-    found.model.graph.initializer.extend(written.get(tensor.name, tensor) for tensor in model.graph.initializer)
+    tensors = (next(written) if _is_large(tensor) else tensor for tensor in model.graph.initializer)
+    found.model.graph.initializer.extend(tensors)
     return found
+
+
+def _is_large(tensor: TensorProto) -> bool:
+    return tensor.HasField("raw_data") and size_of(tensor) >= _LARGE
 
 
 def size_of(tensor: TensorProto) -> int:

@@ -55,7 +55,7 @@ def could_be(expr: Expr, made_by: tuple[str, ...]) -> bool:
     Most nodes are told apart here, before any matching. A factor of a product may stand further up, behind others: then
     a Mul or Div makes an input, and may do so for several.
     """
-    if not isinstance(expr, Call):
+    if not isinstance(expr, Call) or len(made_by) > len(expr.args):
         return False
     factors = [factor.term for factor in _factors(expr)]
     if len(factors) > 2:

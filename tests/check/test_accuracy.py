@@ -11,8 +11,9 @@ import pytest
 from onnxact.activation.catalog import ACTIVATIONS, FALSE
 from onnxact.activation.numeric import FLOATS, evaluate, rounded
 from onnxact.check.accuracy import described, judge, merged
+from onnxact.check.allowance import Points, judge_exact, judge_points
 from onnxact.check.site_evidence import Computed, Meaning, Slopes
-from onnxact.check.standard import Standard
+from onnxact.check.standard import Standard, held_numbers
 from tests.activation.cases import DTYPES, EVERY_INSTANCE, Instance, all_patterns, parameters_of, signed_log, wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # signalling NaNs
@@ -269,3 +270,35 @@ def test_merged_keeps_the_worst() -> None:
         assert (found.elements, found.outside, found.inputs) == (2 * X.size, bad.outside, "seed 1")
     assert merged(None, good) == good
     assert merged(None, None) is None
+
+
+def test_a_few_wrong_elements_are_found_among_many_that_deviate() -> None:
+    """Below 0 the form is far from f(x), as its bound allows; a few results above 0 are off by 16 u."""
+    form = ACTIVATIONS["leaky_relu"].forms["mul-abs-add"]
+    meaning = Meaning("leaky_relu", "mul-abs-add", (("alpha", 0.01),))
+    rng = np.random.default_rng(0)
+    for count in (1, 4, 16):
+        x = rng.standard_normal(200_000).astype(np.float32)
+        y = evaluate(form.expr, x, {"alpha": 0.01}).astype(np.float32)
+        assert judge(Standard(meaning, meaning), x, y).outside == 0
+        y[rng.choice(np.flatnonzero(x > 0), count, replace=False)] *= np.float32(1 + 16 * 2**-24)
+        assert judge(Standard(meaning, meaning), x, y).outside == count
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "prelu", "thresholded_relu"])
+def test_what_is_the_function_rounded_once_needs_no_bound(name: str, dtype: str) -> None:
+    """The short way says of such results what the long one does, but for what is allowed."""
+    x = np.concatenate([all_patterns(dtype, 400)[:: 40 if dtype in ("float16", "bfloat16") else 1], signed_log(dtype)])
+    row = ACTIVATIONS[name]
+    values = {param.name: param.default for param in row.params}
+    standard = own(Meaning(name, "op", tuple(values.items()), dtype), on_its_own=False)
+    with np.errstate(all="ignore"):
+        exact = np.asarray(standard.reference(x.astype(np.float64), held_numbers(standard.function, dtype) or {}))
+    points = Points(x, rounded(exact, x.dtype), held_numbers(standard.function, dtype) or {}, values)
+    short, long = judge_exact(standard, points), judge_points(standard, points)
+    assert not short.outside.any()
+    assert not long.outside.any()
+    np.testing.assert_array_equal(short.expected, long.expected)
+    np.testing.assert_array_equal(short.distance, long.distance)
+    assert (short.distance[np.isfinite(x.astype(np.float64))] <= short.allowed[np.isfinite(x.astype(np.float64))]).all()

@@ -31,6 +31,7 @@ def test_floats_have_both_signs_many_magnitudes_and_zeros(dtype: str) -> None:
     assert np.count_nonzero(values < 0) > 1500
     assert np.count_nonzero(values > 0) > 1500
     assert np.count_nonzero(values == 0) > 20
+    assert not np.signbit(values[values == 0]).any()
     magnitude = np.abs(values[values != 0])
     assert np.count_nonzero(magnitude < 0.01) > 300
     assert np.count_nonzero(magnitude > 5) > 100

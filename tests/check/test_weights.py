@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxact.check import check, weights
 from onnxact.check.session import RunFailure, open_session, run_session
 from onnxact.check.subject import open_subject
-from onnxact.check.weights import set_aside
+from onnxact.check.weights import externalised
 
 WIDTH = 1100
 """1100 x 1100 float32 numbers: more than 4 MB."""
@@ -34,7 +35,7 @@ def _model(dtype: type[np.generic] = np.float32, width: int = WIDTH) -> ModelPro
 
 def test_what_is_left_is_the_model_but_for_the_values() -> None:
     model = _model()
-    found = set_aside(model)
+    found = externalised(model)
     assert found is not None
     assert found.model.ByteSize() < 10_000
     read = onnx.ModelProto()
@@ -58,7 +59,7 @@ def test_a_session_gives_the_same_bits(
         subject = open_subject(_model(dtype))
         session = open_session(subject, "cpu", optimise=False, extra_outputs=extra)
         assert not isinstance(session, RunFailure)
-        assert (subject.lightened is subject) == (least == 1 << 40)
+        assert (subject.with_external_weights is subject) == (least == 1 << 40)
         outputs = run_session(session, x)
         assert not isinstance(outputs, RunFailure)
         assert set(outputs) == {"y", *extra}
@@ -84,14 +85,69 @@ def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("width", [100, WIDTH])
+def test_a_subject_goes_at_once_and_its_file_with_it(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gc.disable()
+    try:
+        subject = open_subject(_model(width=width))
+        assert not isinstance(open_session(subject, "cpu", optimise=False, extra_outputs=["h"]), RunFailure)
+        assert len(list(tmp_path.iterdir())) == (width == WIDTH)
+        there = weakref.ref(subject)
+        del subject
+        assert there() is None
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        gc.enable()
+
+
 def test_no_room_for_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_arguments: object, **_options: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "open", full)
-    subject = open_subject(_model())
-    assert subject.lightened is subject
+    _stays_and_runs(_model())
+
+
+def test_no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    _stays_and_runs(_model())
+
+
+def _stays_and_runs(model: ModelProto) -> None:
+    subject = open_subject(model)
+    assert subject.with_external_weights is subject
     assert not isinstance(open_session(subject, "cpu", optimise=False), RunFailure)
+
+
+def test_two_tensors_of_one_name_stay_two() -> None:
+    """ONNX Runtime refuses such a model, and has to be given it as it is."""
+    model = _model()
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "w"))
+    subject = open_subject(model)
+    assert [len(t.external_data) for t in subject.with_external_weights.model.graph.initializer] == [3, 0, 0]
+    assert isinstance(open_session(subject, "cpu", optimise=False), RunFailure)
+
+
+@pytest.mark.parametrize("ir_version", [3, 9])
+def test_weights_that_are_inputs_can_be_given_otherwise(ir_version: int) -> None:
+    model = _model()
+    model.ir_version = ir_version
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    subject = open_subject(model)
+    session = open_session(subject, "cpu", optimise=False, name_nodes=True)
+    assert not isinstance(session, RunFailure)
+    x = {"x": np.ones((2, WIDTH), np.float32)}
+    found = run_session(session, x)
+    assert not isinstance(found, RunFailure)
+    assert np.abs(found["y"]).max() > 0
+    if ir_version > 3:
+        other = run_session(session, {**x, "w": np.zeros((WIDTH, WIDTH), np.float32)})
+        assert not isinstance(other, RunFailure)
+        assert not other["y"].any()
 
 
 @pytest.mark.parametrize("case", ["small", "external", "no raw data"])
@@ -104,7 +160,7 @@ def test_models_that_stay_as_they_are(case: str, tmp_path: Path) -> None:
         for tensor in model.graph.initializer:
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, values.shape, values.reshape(-1)))
-    assert set_aside(model) is None
+    assert externalised(model) is None
 
 
 def test_a_difference_in_a_large_weight_is_seen() -> None:
@@ -118,5 +174,5 @@ def test_a_difference_in_a_large_weight_is_seen() -> None:
 def test_a_tensor_of_no_type_is_no_weight() -> None:
     model = _model()
     model.graph.initializer[0].data_type = 99
-    assert set_aside(model) is None
+    assert externalised(model) is None
     assert isinstance(open_session(open_subject(model), "cpu", optimise=False), RunFailure)

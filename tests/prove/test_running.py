@@ -11,8 +11,9 @@ from onnxact.activation.catalog import Form
 from onnxact.activation.expr import TRUE, x
 from onnxact.activation.primitives import Max
 from onnxact.check.prove import place, running
-from onnxact.check.prove.engine import HostEngine
-from tests.prove.engines import with_forms
+from onnxact.check.prove.engine import CALL, Engine, HostEngine
+from onnxact.check.prove.running import Task
+from tests.prove.engines import subject, with_forms
 
 
 def _stop(_what: str, _done: float) -> None:
@@ -63,7 +64,22 @@ def test_the_number_of_threads_changes_nothing(threads: int, sample: bool) -> No
     found = prove("elu", "relu-exp-min", dtype=dtype, sample=sample, threads=threads)
     alone = prove("elu", "relu-exp-min", dtype=dtype, sample=sample, threads=1)
     assert found.forms[0].tally == alone.forms[0].tally
-    assert found.threads == (threads if sample else min(threads, 2))  # calls of 32,768 of the 65,536
+    assert found.threads == (threads if sample else min(threads, (1 << 16) // CALL))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7, 64])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_blocks_cover_every_input_once_in_whole_calls(dtype: str, threads: int) -> None:
+    task = Task(subject("leaky_relu", dtype, alpha=0.2), {}, _never, CALL)
+    blocks = list(task.blocks(threads))
+    ends = [0, *(block.stop for block in blocks)]
+    assert [block.start for block in blocks] == ends[:-1]
+    assert ends[-1] == 1 << (16 if dtype == "float16" else 32)
+    assert all(len(block) % CALL == 0 and 0 < len(block) <= task.block for block in blocks)
+
+
+def _never() -> Engine:
+    raise AssertionError
 
 
 @pytest.mark.parametrize("length", [1 << 12, 1 << 14])

@@ -11,7 +11,12 @@ from onnx import ModelProto, helper
 
 import onnxact
 from onnxact.activation.catalog import ACTIVATIONS
+from onnxact.activation.expr import Call, x
 from onnxact.activation.forms import find_form
+from onnxact.model.view import View
+from onnxact.rewrite import find as find_module
+from onnxact.rewrite.find import find
+from onnxact.rewrite.match import could_be
 from tests.laws.models import node_cases
 from tests.rewrite.texts import found, net, reasons, sites
 
@@ -200,6 +205,31 @@ def test_strange_constants_are_no_form(value: float) -> None:
     _replace_first(model, node)
     assert found(model) == [] or found(model)[0][0] == "clip"
     onnxact.fuse(model)
+
+
+@pytest.mark.parametrize("chunk", range(4))
+def test_what_makes_the_operands_only_spares_matches_that_fail(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over onnx's backend node tests, the function bodies of its activations among them."""
+    models = [
+        model for name, model in sorted(node_cases().items()) if name.endswith("_expanded_ver18") or "elu" in name
+    ]
+    assert len(models) > 20
+    for model in models[chunk::4]:
+        quick = find(View(model))
+        with monkeypatch.context() as patch:
+            patch.setattr(find_module, "could_be", lambda _expr, _made_by: True)
+            thorough = find(View(model))
+        assert [(s.activation, s.form, s.root, s.inner) for s in quick.sites] == [
+            (s.activation, s.form, s.root, s.inner) for s in thorough.sites
+        ]
+        assert (quick.skips, quick.refused) == (thorough.skips, thorough.refused)
+
+
+def test_a_sum_of_very_many_is_looked_at_quickly() -> None:
+    names = [f"a{number}" for number in range(3000)]
+    body = "".join(f"  {name} = Abs (x)\n" for name in names)
+    assert found(net(f"{body}  y = Sum ({', '.join(names)})")) == []
+    assert not could_be(Call("Add", (Call("Abs", (x,)), Call("Abs", (x,)))), ("Abs",) * 3000)
 
 
 def _replace_first(model: ModelProto, node: Any) -> None:

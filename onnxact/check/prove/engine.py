@@ -165,7 +165,7 @@ def element_type(dtype: str) -> Any:
 
 
 def _aligned(size: int, number: int) -> bytearray:
-    """Return memory that begins on a cache line, for each number on another one of its page."""
+    """Return memory that begins on a cache line, for each number on another one of its page; if small, anywhere."""
     memory = bytearray(size + 2 * _PAGE)
     begin = (5 * _LINE * number - np.frombuffer(memory, np.uint8).ctypes.data) % _PAGE
     del memory[:begin], memory[size:]

@@ -144,7 +144,7 @@ class _Plan:
         space = Space(self.subject.dtype)
         patterns = space.sample() if sample or space.width == 64 else None
         block = SAMPLED_BLOCK if patterns is not None else BLOCK if self.compares else EXAMINED_BLOCK
-        return Task(self.subject, self.contests, self.engine, patterns, call, max(block, call))
+        return Task(self.subject, self.contests, self.engine, call, patterns, max(block, call))
 
 
 def _opset(place: Place, opset: int | None) -> int:

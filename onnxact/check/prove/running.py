@@ -45,15 +45,15 @@ class Contest(NamedTuple):
 class Task:
     """What to compare, by form, with what computes it, on which inputs.
 
-    `sample`: the patterns to try; None for every one of the dtype. `call`: how many an engine takes at a time, `block`:
-    a thread, at most; a multiple of it.
+    `call`: how many an engine takes at a time. `sample`: the patterns to try; None for every one of the dtype. `block`:
+    how many a thread takes at a time, at most; a multiple of `call`.
     """
 
     subject: Subject
     forms: Mapping[str, Contest]
     engine: Callable[[], Engine]
+    call: int
     sample: Array | None = None
-    call: int = 1
     block: int = BLOCK
 
     @property
