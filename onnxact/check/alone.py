@@ -8,6 +8,7 @@ Sites that are computed alike in both models are one trial, and many trials are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from onnxact.activation.rounding import unit_roundoff
+from onnxact.activation.rounding import limits, unit_roundoff
 from onnxact.check.accuracy import described, judge
 from onnxact.check.allowance import same_value
 from onnxact.check.compare import DEFAULT_RTOL
@@ -56,7 +57,8 @@ class Alone:
     """What a site did on its own: "same", "identical" (the nodes and constants are), "differs: ..." or "not run: ...".
 
     `elements` went through it. `before` and `after`: against the reference, where the two are not equal to the bit; if
-    only signs of zero differ, at these points, which their indices then count.
+    only signs of zero differ, at these points, which their indices then count. `overflow`: the input nearest to 0 at
+    which only the site after is NaN or infinite, where that is no large number for the dtype.
     """
 
     text: str
@@ -64,6 +66,7 @@ class Alone:
     before: Accuracy | None = None
     after: Accuracy | None = None
     notes: tuple[str, ...] = ()
+    overflow: str = ""
 
     @property
     def is_same(self) -> bool:
@@ -186,7 +189,8 @@ class Trier:
             strict = apart & np.isfinite(trial.x.astype(np.float64))
             if self.exact and text == "same" and strict.any():
                 text = f"differs: {_place(x, before, after, strict)}"
-        return Alone(text, x.size, own, found, _notes(text, own, found))
+        overflow = _overflow(trial.x, before, after) if text == "same" else ""
+        return Alone(text, x.size, own, found, _notes(text, own, found), overflow)
 
 
 @dataclass(frozen=True)
@@ -274,6 +278,18 @@ def _other_zeros(before: Array, after: Array) -> npt.NDArray[np.bool_]:
     return np.asarray((before == 0) & (after == 0) & (np.signbit(before) != np.signbit(after)))
 
 
+def _overflow(x: Array, before: Array, after: Array) -> str:
+    """Where a step on the way to y overflows long before x does: up to the square root of the largest number."""
+    room = math.sqrt(float(limits(x.dtype).max))
+    x, before, after = (np.broadcast_to(item, after.shape).astype(np.float64) for item in (x, before, after))
+    at = np.isfinite(x) & np.isfinite(before) & ~np.isfinite(after) & (np.abs(x) <= room)
+    if not at.any():
+        return ""
+    place = int(np.argmin(np.where(at, np.abs(x), np.inf)))
+    entered, was, becomes = (float(item.ravel()[place]) for item in (x, before, after))
+    return f"a step of its form overflows: at x = {entered:.9g} it was {was:.9g}, and is {becomes:g}"
+
+
 def _text(standards: Standards, before: Accuracy, after: Accuracy, apart: str) -> str:
     """What both sides against the reference say. The one that defines it is not another function, only less exact."""
     defining = [found for found, item in zip((before, after), standards, strict=True) if item and item.defines]
@@ -301,7 +317,13 @@ def _notes(text: str, before: Accuracy | None, after: Accuracy | None) -> tuple[
     return (*declared, *(beyond if text == "same" else ()))
 
 
+_RANKS = ("differs", "not", "same", "identical")
+
+
 def _worst(items: Sequence[Alone]) -> Alone:
     """What counts of the computations of one site: a difference before what is not known, before "same"."""
-    ranks = ("differs", "not", "same", "identical")
-    return min(items, key=lambda item: next(rank for rank, start in enumerate(ranks) if item.text.startswith(start)))
+    return min(items, key=lambda item: (_rank(item.text), not item.overflow))
+
+
+def _rank(text: str) -> int:
+    return next(rank for rank, start in enumerate(_RANKS) if text.startswith(start))

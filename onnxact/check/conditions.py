@@ -85,9 +85,9 @@ def _numbers(node: NodeProto, tensors: Mapping[str, TensorProto]) -> Iterator[fl
     for name in node.input:
         tensor = tensors.get(name)
         if tensor is not None and tensor.data_location != TensorProto.EXTERNAL and math.prod(tensor.dims) == 1:
-            number = float(numpy_helper.to_array(tensor).ravel()[0])
-            if math.isfinite(number):
-                yield number
+            value = numpy_helper.to_array(tensor).ravel()[0]
+            if not isinstance(value, str | bytes | complex) and math.isfinite(float(value)):
+                yield float(value)
 
 
 def _both_sides(number: float) -> tuple[float, float, float]:

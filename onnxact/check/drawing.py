@@ -73,6 +73,7 @@ def parse_val_range(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> Array:
     """Half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
+    Of both, one in 17 is rounded to halves: ties of roundings, and numbers that models compare with.
 
     In float64 for that dtype, else in float32. Inputs may be large, so that they are made a block at a time, with one
     number and one byte drawn for each.
@@ -92,6 +93,8 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
         np.copysign(np.exp(magnitude, out=magnitude), block, out=magnitude)
         block *= math.sqrt(3)
         block[:] = np.where(kind < 128, magnitude, block)
+        some = block[kind[0] % 17 :: 17]
+        some[:] = np.rint(2 * some) / 2
         block *= kind >= 256 * _RARELY
         block += 0  # zeros of either sign become +0
     return values

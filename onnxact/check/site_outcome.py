@@ -64,8 +64,8 @@ class Found:
 
         Equal results on some inputs are no evidence of that: a condition on the values may hide another function.
         """
-        if self.is_same_alone:
-            return ""
+        if self.alone is not None and self.alone.is_same:
+            return self.alone.overflow
         if self.probe.only_in:
             meaning = self.probe.before or self.probe.after
             why = "what it computes is not compared" if self.alone is None else self.alone.text

@@ -290,7 +290,7 @@ def check(
 @opt.spread
 def prove(
     activation: proving.Activation,
-    form: proving.FormName,
+    form: proving.FormNames,
     param: proving.Param = None,
     trial: proving.Trial = proving.Trial(),
     display: opt.Display = opt.Display(),

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from onnxact.errors import ModelError
+from onnxact.report.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,4 +92,4 @@ def _discard_the_rest() -> None:
 def complain(message: str) -> None:
     """Write one line to stderr, if there is one."""
     if sys.stderr is not None:
-        print(f"onnxact: {message}", file=sys.stderr)  # noqa: T201
+        print(f"onnxact: {printable(message)}", file=sys.stderr)  # noqa: T201

@@ -21,9 +21,11 @@ _WHERE = "What is tried"
 Activation = Annotated[
     str, typer.Argument(metavar="ACTIVATION", help="As `onnxact forms` lists them.", show_default=False)
 ]
-FormName = Annotated[
-    str,
-    typer.Option("--form", metavar="FORM|all", help="A form, op for the native op, or all.", show_default=False),
+FormNames = Annotated[
+    list[str],
+    typer.Option(
+        "--form", metavar="FORM|all", help="A form, op for the native op, or all. Repeatable.", show_default=False
+    ),
 ]
 Param = Annotated[
     list[str] | None,
@@ -54,7 +56,7 @@ class Trial:
     opset: Opset = None
 
 
-def prove(activation: str, form: str, param: list[str] | None, trial: Trial, display: Display) -> None:
+def prove(activation: str, forms: list[str], param: list[str] | None, trial: Trial, display: Display) -> None:
     """Prove, report, and leave with the exit code; Ctrl-C leaves with what was covered until then."""
     from onnxact.check.prove import ProofInterrupted
     from onnxact.check.prove import prove as try_all
@@ -69,7 +71,7 @@ def prove(activation: str, form: str, param: list[str] | None, trial: Trial, dis
     }
     try:
         with progressing(display, left=True) as progress:
-            found = try_all(activation, form, progress=progress, **options)
+            found = try_all(activation, forms, progress=progress, **options)
     except ProofInterrupted as stopped:
         _report(stopped.proof, display)
         complain(f"interrupted: {stopped}")

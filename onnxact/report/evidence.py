@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from onnxact.report.printable import printable
 
 if TYPE_CHECKING:
     from onnxact.check import OutputEvidence, SiteEvidence, SiteProbe, Verdict
@@ -43,6 +46,15 @@ def headline(verdict: Verdict) -> str:
 
 def blocks(verdict: Verdict, *, subject: str = "", verbose: bool = False) -> Iterator[Block]:
     """Everything but the outcome itself, in the order in which it matters. `subject`: what was compared, in words."""
+    yield from map(_shown, _blocks(verdict, subject, verbose=verbose))
+
+
+def _shown(block: Block) -> Block:
+    rows = tuple(tuple(map(printable, row)) for row in block.rows)
+    return replace(block, lines=tuple(map(printable, block.lines)), rows=rows)
+
+
+def _blocks(verdict: Verdict, subject: str, *, verbose: bool) -> Iterator[Block]:
     compared = [subject] if subject and verdict.outputs else []
     yield Block(lines=(*compared, *(f"because {text}" for text in reasons(verdict))))
     yield output_block(verdict)
@@ -94,10 +106,16 @@ def output_block(verdict: Verdict) -> Block:
         "least that passes",
     )  # fmt: skip
     rows = tuple(
-        (name, type_text(item), provider if several else "", item.outcome, *output_numbers(item))
+        (name, type_text(item), provider if several else "", output_outcome(verdict, item), *output_numbers(item))
         for (name, provider), item in worst_by_provider(verdict).items()
     )
     return Block("Outputs", columns=columns, rows=rows)
+
+
+def output_outcome(verdict: Verdict, item: OutputEvidence) -> Outcome:
+    """What a row says of an output: no more than all its runs together, which may have compared nothing."""
+    overall = verdict.output_outcomes()[item.name]
+    return "inconclusive" if (item.outcome, overall) == ("equivalent", "inconclusive") else item.outcome
 
 
 def type_text(item: OutputEvidence) -> str:
@@ -110,12 +128,20 @@ def output_numbers(item: OutputEvidence) -> tuple[str, str, str, str, str]:
     if not item.dtype:
         return ("", "", "", "", "")
     if not item.differing:
-        return ("", "bit-equal", "", "", "")
+        return ("", "bit-equal" if item.elements else "no elements", "", "", "")
     differing = f"{item.differing} of {item.elements}"
     if item.tolerance == "exact":
         return (differing, "has to be equal", "", "", "")
-    least = f"rtol {item.least_rtol:.3g} or atol {item.least_atol:.3g}" if item.outcome != "equivalent" else ""
-    return (differing, f"{item.max_abs:.3g} ({item.max_u:.3g} u)", f"{item.noise:.3g}", tolerance_text(item), least)
+    found = f"{item.max_abs:.3g} ({item.max_u:.3g} u)" if item.max_u else f"{item.max_abs:.3g}"
+    largest = found if item.max_abs else "NaN or infinity on one side"
+    return (differing, largest, f"{item.noise:.3g}", tolerance_text(item), _least(item))
+
+
+def _least(item: OutputEvidence) -> str:
+    """The least tolerance that passes; one way alone where the other has none."""
+    each = (("rtol", item.least_rtol), ("atol", item.least_atol))
+    found = [f"{name} {value:.3g}" for name, value in each if math.isfinite(value)]
+    return "" if item.outcome == "equivalent" else " or ".join(found) or "none"
 
 
 def tolerance_text(item: OutputEvidence) -> str:

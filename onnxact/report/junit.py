@@ -59,11 +59,8 @@ def nothing(message: str, title: str) -> bytes:
 def _cases(verdict: Verdict, text: str) -> Iterator[Case]:
     first = next(iter(evidence.reasons(verdict)), verdict.outcome)
     yield Case("verdict", _ENDINGS.get(verdict.outcome, ""), first, text)
-    outcomes = verdict.output_outcomes()
     for (name, provider), item in evidence.worst_by_provider(verdict).items():
-        outcome = evidence.worst_of(
-            [item.outcome, outcomes[name]] if outcomes[name] == "inconclusive" else [item.outcome]
-        )
+        outcome = evidence.output_outcome(verdict, item)
         yield Case(f"output {name} on {provider}", _ENDINGS.get(outcome, ""), *_output_texts(item))
     for site in verdict.sites:
         where = f" in {site.site.scope}" if site.site.scope else ""

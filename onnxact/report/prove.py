@@ -50,13 +50,20 @@ def _verdict(found: Proof, form: FormProof) -> str:
     name = f"{spelled(found.activation)} {form.form}"
     declared = "exact" if form.exact else "within its absolute bound" if form.absolute else "within its bound"
     if form.outcome == "refuted":
-        broken = form.tally.broken or (form.ends.broken if form.ends else 0)
-        return f"{name} is not {declared}, at {broken:,} of {form.tally.tried:,} inputs"
+        return f"{name} is not {declared}, at {_broken(form)}"
     if form.outcome == "interrupted":
-        return f"{name} was {declared} at {form.tally.tried:,} of {_total(found):,} inputs, and no more were tried"
+        tried = f"{form.tally.tried:,} of {_total(found):,} inputs"
+        return f"{name} was {declared} at {tried}, those of the lowest bit patterns, and no more were tried"
     if form.outcome == "not refuted":
         return f"{name} is {declared} at every input of a sample, which proves nothing of the others"
     return f"{name} is {declared} at every input"
+
+
+def _broken(form: FormProof) -> str:
+    """At how many inputs the class is broken; at the end of a tensor only a sample was tried."""
+    if form.tally.broken or form.ends is None:
+        return f"{form.tally.broken:,} of {form.tally.tried:,} inputs"
+    return f"{form.ends.broken:,} of a sample of {form.ends.tried:,} inputs, at the end of a tensor"
 
 
 def _total(found: Proof) -> int:
@@ -181,7 +188,8 @@ def _examples(found: Proof, form: FormProof) -> Iterator[RenderableType]:
         for e in listed
     )
     if listed:
-        yield from table("\nWhat breaks it, the first of these", ("x", form.form, "wanted", "distance"), rows)
+        where = "" if form.tally.examples else ", at the end of a tensor"
+        yield from table(f"\nWhat breaks it{where}, the first of these", ("x", form.form, "wanted", "distance"), rows)
 
 
 def _specials(found: Proof, form: FormProof, verbose: bool) -> Iterator[RenderableType]:

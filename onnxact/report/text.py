@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnxact.report.evidence import Block, blocks, headline
+from onnxact.report.printable import printable
 
 if TYPE_CHECKING:
     from onnxact.check import Drift, Verdict
@@ -46,7 +47,7 @@ def table(
     for index in filled:
         made.add_column(columns[index], overflow="fold")
     for row in shown:
-        made.add_row(*(Text(row[index]) for index in filled))
+        made.add_row(*(Text(printable(row[index])) for index in filled))
     if title:
         yield Text(title, style="bold")
     yield made

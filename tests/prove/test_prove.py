@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -181,3 +182,28 @@ def test_it_is_frozen_and_public() -> None:
 def test_the_same_call_finds_the_same() -> None:
     first, second = (prove("gelu", "erf", sample=True) for _ in range(2))
     assert first.forms == second.forms
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threads": 0}, "threads: expected a whole number from 1 on, not 0"),
+        ({"threads": -1}, "not -1"),
+        ({"threads": "2"}, "not '2'"),
+        ({"opset": "13"}, "opset: expected a whole number"),
+        ({"provider": None}, "provider: expected one name"),
+        ({"against": "x"}, "against: 'x'; give op or reference"),
+        ({"parameters": {"alpha": "0.2"}}, "'0.2' is no number"),
+    ],
+)
+def test_arguments_that_make_no_sense(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(text)):
+        prove("leaky_relu", "mul-max", dtype="float16", **options)
+
+
+@pytest.mark.parametrize("alpha", [2.0, 2.5, 10.0])
+@pytest.mark.parametrize("form", ["relu-affine", "mul-abs-add", "fixed-slope"])
+def test_a_form_that_says_it_overflows_may_give_nan_there(form: str, alpha: float) -> None:
+    found = prove("leaky_relu", form, parameters={"alpha": alpha}, sample=True)
+    assert found.outcome == "not refuted"
+    assert found.forms[0].tally.overflowed > 0

@@ -30,6 +30,17 @@ def activation_named(name: str) -> Activation:
     return found
 
 
+def demand_sense(provider: object, against: object, opset: object, threads: object) -> None:
+    """Raise UsageError for a provider that is no name, an unknown `against`, and numbers that are none."""
+    if not isinstance(provider, str):
+        raise UsageError(f"provider: expected one name, not {provider!r}")
+    if against not in (None, "op", "reference"):
+        raise UsageError(f"against: {against!r}; give op or reference")
+    for name, value, least in (("opset", opset, 1), ("threads", threads, 1)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise UsageError(f"{name}: expected a whole number from {least} on, not {value!r}")
+
+
 def dtype_named(name: str) -> str:
     """Return the dtype's name; UsageError for an unknown one."""
     if name not in FLOATS:
@@ -52,6 +63,8 @@ def parameters_held(activation: Activation, given: Mapping[str, Any], dtype: str
 
 def _held(activation: Activation, param: Param, value: Any, dtype: str) -> Any:
     where = f"{activation.spelled}'s {param.name}"
+    if isinstance(value, str | bytes):
+        raise UsageError(f"{where}: {value!r} is no number")
     try:
         numbers = np.asarray(value, np.float64).reshape(-1)
     except (ValueError, TypeError) as error:
@@ -64,7 +77,9 @@ def _held(activation: Activation, param: Param, value: Any, dtype: str) -> Any:
         raise UsageError(f"{where} is one number, not {numbers.size}")
     fixed = np.asarray(rounded(numbers, FLOATS[dtype]), np.float64)
     if (np.isinf(fixed) & np.isfinite(numbers)).any():
-        raise UsageError(f"{where} = {numbers[np.isinf(fixed)][0]:g} is more than {dtype} can hold")
+        raise UsageError(
+            f"{where} = {numbers[np.isinf(fixed) & np.isfinite(numbers)][0]:g} is more than {dtype} can hold"
+        )
     return fixed[:, np.newaxis] if fixed.size > 1 else float(fixed[0])
 
 

@@ -172,12 +172,14 @@ def _within_bound(chunk: Chunk, form: Side, counted: Tally | None) -> Tally:
 
 
 def _inside(chunk: Chunk, form: Side, found: Differences, finite: Array) -> Array:
-    """Tell which results at finite inputs lie in the enclosure; NaN lies nowhere."""
+    """Tell which results at finite inputs lie in the enclosure; NaN where a step may overflow, and the form says so."""
     if not finite.any():
         return np.zeros(0, bool)
     low, high = limits(_with_lane(chunk.subject, found.lane[finite]), form.row, chunk.space.numbers(found.x[finite]))
     got = chunk.space.numbers(found.got[finite]).astype(np.float64)
     inside = (low <= got) & (got <= high)
+    if form.row.overflows:
+        inside |= np.isnan(got) & (np.isinf(low) | np.isinf(high))
     if form.row.error:
         exact, error = found.exact[finite], form.row.error
         inside &= (low - error <= exact) & (exact <= high + error)

@@ -75,6 +75,7 @@ def prove(
     Raises UsageError for names, parameters or forms that do not fit, ProviderError where the provider is not to be had
     or runs none of the forms, ProofInterrupted (a KeyboardInterrupt) with what was covered.
     """
+    asked.demand_sense(provider, against, opset, threads)
     row, place = asked.activation_named(activation), place_named(provider)
     held = asked.parameters_held(row, parameters or {}, asked.dtype_named(dtype))
     subject = Subject(row, held, dtype, _opset(place, opset))

@@ -105,7 +105,11 @@ class Proof:
             error = f", largest error {tally.worst_near_one.error:.4g} u of max(1, |result|), near 0 all of the result"
         error += f", NaN or infinite at {tally.overflowed:,} finite inputs" if tally.overflowed else ""
         equal = f"{tally.equal:,} of {tally.tried:,} {self.dtype} results bit-equal"
-        return f"{self.activation} {form.form}: {form.outcome}, {equal}{error}, {tally.broken:,} break its class"
+        ends = form.ends.broken if form.ends is not None else 0
+        at_ends = f", {ends:,} at the end of a tensor" if ends else ""
+        return (
+            f"{self.activation} {form.form}: {form.outcome}, {equal}{error}, {tally.broken:,} break its class{at_ends}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for json.dumps: patterns as hexadecimal text, NaN and infinities as text."""
