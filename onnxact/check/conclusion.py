@@ -93,12 +93,13 @@ def _hidden_constants(evidence: Evidence) -> Iterator[Finding]:
     looked for.
     """
     different = any(output.outcome == "different" for output in evidence.outputs)
-    hidden = () if evidence.exchange is None or different else evidence.exchange.hidden
+    noise = {item.name: item.noise / (item.scale or 1.0) for item in evidence.outputs}
+    hidden = () if evidence.exchange is None or different else replace(evidence.exchange, noise=noise).hidden
     if hidden:
-        several = (
-            f"constant {hidden[0]!r} and {len(hidden) - 1} more are" if hidden[1:] else f"constant {hidden[0]!r} is"
-        )
-        yield Finding("inconclusive", f"{several} not the same in both models, and no output shows a difference")
+        several = len(hidden) > 1
+        named = f"constant {hidden[0]!r} and {len(hidden) - 1} more are" if several else f"constant {hidden[0]!r} is"
+        what = "what they do" if several else "what it does"
+        yield Finding("inconclusive", f"{named} not the same in both models, and no output shows {what}")
 
 
 def _gaps(model: ModelProto, parts: Mapping[str, PairEvidence]) -> Iterator[Finding]:

@@ -1,15 +1,16 @@
 """(before, after, constants that are not the same) -> those of which no output shows what they do.
 
-W2 = [1, 2] before, [1, -2] after  ->  before with W2 = [1, -2] alone: hidden if every output keeps its bits
+W2 = [1, 2] before, [1, -2] after  ->  before with W2 = [1, -2] alone: hidden if no output leaves its tolerance
 
-Outputs that agree within a tolerance show nothing of a constant that they do not depend on at these inputs.
+Outputs that agree within a tolerance show nothing of a constant on which they hardly depend at these inputs. Of one
+that is itself nearly the same, within the relative tolerance, they have to show a bit.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import numpy.typing as npt
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from onnxact.check.alignment import Alignment
-from onnxact.check.compare import compare
+from onnxact.check.allowance import same_value
+from onnxact.check.compare import DEFAULT_RTOL, compare
 from onnxact.check.fingerprint import Indexed, op_of
 from onnxact.check.graph import constants
 from onnxact.check.inputs import Feed
@@ -43,17 +45,22 @@ _NOT_TAKEN = re.compile("Invalid input name|invalid dimensions for input|Invalid
 
 @dataclass(frozen=True)
 class Exchange:
-    """Two models, the constants that are not the same in them, and the inputs on which they are compared."""
+    """Two models, the constants that are not the same in them, and the inputs on which they are compared.
+
+    `noise`: how far rounding alone moves the outputs, by tensor path (see compare.noise_levels).
+    """
 
     before: Subject
     after: Subject
     names: tuple[Names, ...] = ()
     feeds: tuple[Feed, ...] = ()
     provider: str = "cpu"
+    noise: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def hidden(self) -> tuple[str, ...]:
-        """The constants, by their names before, whose exchange alone leaves every output as it is, bit by bit.
+        """The constants, by their names before, whose exchange alone leaves every output within its tolerance; of those
+        that are nearly the same, bit by bit as it is.
 
         Also those that cannot be exchanged: in bodies and functions, sparse ones, and where the model does not load
         with constants that are given from outside. Raises ProviderError.
@@ -72,6 +79,17 @@ class Exchange:
                 if value is not None and second[other].data_type == first[name].data_type:
                     yield name, value
 
+    @cached_property
+    def _rounded(self) -> frozenset[str]:
+        """The constants that are nearly the same in both: of these, an output has to show no more than a bit."""
+        first, second = (constants(subject.model.graph) for subject in (self.before, self.after))
+        pairs = ((name, first[name], second[other]) for name, other in self.names if name in first and other in second)
+        return frozenset(
+            name
+            for name, one, other in pairs
+            if _is_rounded(array_of(one, self.before.folder), array_of(other, self.after.folder))
+        )
+
     def _session(self, values: Mapping[str, Array]) -> Session | RunFailure:
         model = self.before.model
         stored = {tensor.name for tensor in model.graph.initializer}
@@ -88,7 +106,8 @@ class Exchange:
         for feed in self.feeds:
             plain = run_session(session, feed.values)
             for name in values.keys() - shown - feed.values.keys():
-                if _tells_apart(plain, run_session(session, {**feed.values, name: values[name]})):
+                exchanged = run_session(session, {**feed.values, name: values[name]})
+                if _tells_apart(plain, exchanged, self.noise, by_bits=name in self._rounded):
                     shown.add(name)
             if len(shown) == len(values):
                 break
@@ -168,8 +187,22 @@ def _declared(name: str, elem_type: int) -> ValueInfoProto:
     return helper.make_tensor_value_info(name, elem_type, None)
 
 
-def _tells_apart(plain: Outputs | RunFailure, exchanged: Outputs | RunFailure) -> bool:
-    """Whether an output is not the same in both; a model that no longer runs is told apart, too."""
+def _is_rounded(one: Array | None, other: Array | None) -> bool:
+    """Whether two constants are apart by no more than two outputs may be."""
+    if one is None or other is None or one.shape != other.shape or one.dtype.name not in DEFAULT_RTOL:
+        return False
+    first, second = (value.astype(np.float64) for value in (one, other))
+    with np.errstate(all="ignore"):
+        near = np.abs(first - second) <= DEFAULT_RTOL[one.dtype.name] * np.maximum(np.abs(first), np.abs(second))
+    return bool(np.all(near | same_value(first, second)))
+
+
+def _tells_apart(
+    plain: Outputs | RunFailure, exchanged: Outputs | RunFailure, noise: Mapping[str, float], *, by_bits: bool
+) -> bool:
+    """Whether an output is not the same in both, by a bit or beyond the default tolerance and the noise; a model that
+    no longer runs is told apart, too.
+    """
     if isinstance(plain, RunFailure):
         return False
     if isinstance(exchanged, RunFailure):
@@ -178,6 +211,6 @@ def _tells_apart(plain: Outputs | RunFailure, exchanged: Outputs | RunFailure) -
     items = (
         item
         for name, value in plain.items()
-        for item in compare(name, run, value, exchanged[name], tolerance=Tolerance(), noise={})
+        for item in compare(name, run, value, exchanged[name], tolerance=Tolerance(), noise=noise)
     )
-    return any(item.differing or item.outcome != "equivalent" for item in items)
+    return any((by_bits and item.differing) or item.outcome == "different" for item in items)

@@ -15,7 +15,7 @@ from tests.check.models import net
 
 BODY = "m = Mul(x, mask) [it] r = LeakyRelu<alpha = 0.3>(m) y = MatMul(r, w)"
 NODE = "w = Constant<value = float[2, 2] {{1, 2, 3, {}}}>() "
-REASON = "constant 'w' is not the same in both models, and no output shows a difference"
+REASON = "constant 'w' is not the same in both models, and no output shows what it does"
 
 
 def masked(last: float, body: str = BODY, *, as_node: bool = False) -> ModelProto:
