@@ -98,7 +98,8 @@ def checks() -> Part:
     ratio = check_cost.ratio(large)
     head = ("model", "sites rewritten", "check, ms", "ORT, ms", "ratio")
     said = CHECKS.format(limit=check_cost.LIMIT, few=len(costs) - len(large), small=check_cost.SMALL * 1e3)
-    return Part(f"{said}\n{table(head, rows)}\nAll together: {ratio:.2f}.\n", ratio <= check_cost.LIMIT)
+    right = ratio <= check_cost.LIMIT
+    return Part(f"{said}\n{table(head, rows)}\nAll together: {ratio:.3f}{'' if right else ', missed'}.\n", right)
 
 
 def memory() -> Part:
@@ -114,8 +115,9 @@ def memory() -> Part:
         where = "in a file of their own" if external else "inside the model"
         rows.append((where, f"{session:.0f}", f"{check:.0f}", f"{check - session:.0f}", f"{budget + size:.0f}"))
         right &= check - session <= budget + size
+    missed = "" if right else "\nMissed: both models, with what is in them, are held at a time.\n"
     head = ("weights", "one session", "a check", "more", "allowed")
-    return Part(f"{MEMORY.format(budget=budget)}\n{table(head, rows)}", right)
+    return Part(f"{MEMORY.format(budget=budget)}\n{table(head, rows)}{missed}", right)
 
 
 def write_large(path: Path, *, external: bool) -> None:
