@@ -172,7 +172,8 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
         known = (*feeding.assumed, *_notes(job))
         return judge_on_backend(BackendJob(_pair(job, feeds, "cpu"), job.backend, judged, known, held, job.progress))
     parts: dict[str, PairEvidence] = {}
-    notes = [*resolved.notes, *feeding.assumed, *_notes(job)]
+    besides = (f"besides its sites, {judged.besides}: tried on these inputs only",) if judged.besides else ()
+    notes = [*resolved.notes, *feeding.assumed, *_notes(job), *besides]
     for position, name in enumerate(resolved.names):
         found = _on_provider(job, feeds, name, held if position == 0 else Held(), may_drop)
         if isinstance(found, str):

@@ -63,13 +63,15 @@ class Judged:
     """The evidence of every site, in the order given, and the further inputs that it took.
 
     `exchange` is of the constants outside the sites that are not the same; of a rewrite, which has none, they are not
-    looked at. `doubts`: what else is not the same in the two models and was not reached, in words.
+    looked at. `doubts`: what else is not the same in the two models and was not reached, in words. `besides`: the first
+    of what is not the same outside the sites, in words; that it makes no difference rests on the inputs.
     """
 
     exchange: Exchange
     evidence: tuple[SiteEvidence, ...] = ()
     feeds: tuple[Feed, ...] = ()
     doubts: tuple[str, ...] = ()
+    besides: str = ""
 
 
 def judge_sites(job: SiteJob) -> Judged:
@@ -83,7 +85,8 @@ def judge_sites(job: SiteJob) -> Judged:
     reached = Reach(known, job.search, job.memory_budget).run((*job.feeds, *found.feeds))
     further = (*found.feeds, *reached.feeds)
     exchange = replace(exchange, feeds=(*job.feeds, *further))
-    return replace(found, exchange=exchange, feeds=further, doubts=reached.doubts)
+    besides = "" if job.sites else known.surroundings.difference
+    return replace(found, exchange=exchange, feeds=further, doubts=reached.doubts, besides=besides)
 
 
 def _judged(job: SiteJob, known: Knowledge, exchange: Exchange) -> Judged:

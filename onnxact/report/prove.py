@@ -49,14 +49,15 @@ def _single(found: Proof, verbose: bool) -> Iterator[RenderableType]:
 def _verdict(found: Proof, form: FormProof) -> str:
     name = f"{spelled(found.activation)} {form.form}"
     declared = "exact" if form.exact else "within its absolute bound" if form.absolute else "within its bound"
+    but = f", but {form.tally.overflowed:,} finite ones where it overflows, as it says" if form.tally.overflowed else ""
     if form.outcome == "refuted":
         return f"{name} is not {declared}, at {_broken(form)}"
     if form.outcome == "interrupted":
-        tried = f"{form.tally.tried:,} of {_total(found):,} inputs"
+        tried = f"{form.tally.tried:,} of {_total(found):,} inputs{but}"
         return f"{name} was {declared} at {tried}, those of the lowest bit patterns, and no more were tried"
     if form.outcome == "not refuted":
-        return f"{name} is {declared} at every input of a sample, which proves nothing of the others"
-    return f"{name} is {declared} at every input"
+        return f"{name} is {declared} at every input of a sample{but}, which proves nothing of the others"
+    return f"{name} is {declared} at every input{but}"
 
 
 def _broken(form: FormProof) -> str:

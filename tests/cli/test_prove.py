@@ -125,3 +125,9 @@ def test_ctrl_c_tells_what_was_covered(as_json: bool) -> None:
         assert (report["outcome"], 0 < report["inputs"] < report["total"]) == ("interrupted", True)
     else:
         assert out.startswith("interrupted: gelu polynomial was within its bound at")
+
+
+def test_a_form_that_overflows_is_not_said_to_be_right_everywhere() -> None:
+    outcome = invoke("prove", "softplus", "--form", "naive", "--dtype", "float16")
+    assert outcome.code == 0
+    assert "at every input, but 9,844 finite ones where it overflows, as it says" in outcome.out.splitlines()[0]
