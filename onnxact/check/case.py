@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from onnx import ModelProto, inliner
 
 from onnxact.check.activations import Activations
-from onnxact.check.alignment import Alignment, align
+from onnxact.check.alignment import Aligned, Alignment, align
 from onnxact.check.fingerprint import Indexed
 from onnxact.check.inputs import Feed
 from onnxact.check.observing import Observed
+from onnxact.check.session import Outputs, RunFailure
 from onnxact.check.subject import Subject
 from onnxact.check.verdict import Run
 
@@ -53,6 +55,31 @@ class Case:
             Observed(subject, self.run.provider, self.run.optimise, self.feed.values) for subject in self.subjects
         )
         return before, after
+
+    def held_together(self, pairs: Sequence[Aligned]) -> tuple[list[list[Aligned]], tuple[str, ...]]:
+        """The pairs in order, in groups of which both models' values fit the budget; and those that are too large."""
+        sizes = self.observed[0].sizes([pair.before for pair in pairs]) if pairs else {}
+        room = self.memory_budget // 2
+        too_large = tuple(pair.before for pair in pairs if sizes.get(pair.before, 0) > room)
+        groups: list[list[Aligned]] = []
+        left = 0
+        for pair in pairs:
+            if pair.before in sizes and pair.before not in too_large:
+                if not groups or sizes[pair.before] > left:
+                    groups.append([])
+                    left = room
+                groups[-1].append(pair)
+                left -= sizes[pair.before]
+        return groups, too_large
+
+    def both(self, pairs: Sequence[Aligned]) -> tuple[Outputs, Outputs] | RunFailure:
+        """The values of these pairs in both models."""
+        before, after = self.observed
+        one = before.values([pair.before for pair in pairs])
+        if isinstance(one, RunFailure):
+            return one
+        other = after.values([pair.after for pair in pairs])
+        return other if isinstance(other, RunFailure) else (one, other)
 
     @cached_property
     def activations(self) -> tuple[Activations, Activations]:

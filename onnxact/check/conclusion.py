@@ -7,47 +7,53 @@ from dataclasses import dataclass, replace
 
 from onnx import ModelProto
 
-from onnxact.check.exchange import Exchange
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Finding, PairEvidence
 from onnxact.check.providers import runtime_version
 from onnxact.check.site_evidence import SiteEvidence
 from onnxact.check.site_outcome import site_outcome, weighed
+from onnxact.check.sites import Judged
 from onnxact.check.tolerance import Tolerance
 from onnxact.check.verdict import OutputEvidence, Verdict, conclude
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything that was found: by provider, by site, and what a reader has to know besides.
-
-    `exchange` is of the constants that are not the same outside the sites. `doubts`: why some differences between the
-    models show nothing.
-    """
+    """Everything that was found: by provider, by site and outside the sites, and what a reader has to know besides."""
 
     parts: Mapping[str, PairEvidence]
-    sites: tuple[SiteEvidence, ...]
+    judged: Judged
     notes: tuple[str, ...] = ()
-    exchange: Exchange | None = None
-    doubts: tuple[str, ...] = ()
+
+    @property
+    def sites(self) -> tuple[SiteEvidence, ...]:
+        """What is known of each site."""
+        return self.judged.evidence
 
     @property
     def outputs(self) -> tuple[OutputEvidence, ...]:
         """The outputs of all runs."""
         return tuple(item for part in self.parts.values() for item in part.outputs)
 
+    @property
+    def differs(self) -> bool:
+        """Whether outputs do: then nothing that they might hide is looked for."""
+        return any(output.outcome == "different" for output in self.outputs)
+
 
 def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, options: RuntimeOptions) -> Verdict:
     """Different beats inconclusive beats equivalent; every reason once, differences first."""
     parts = evidence.parts.values()
-    evidence = replace(evidence, sites=tuple(weighed(item, evidence.outputs) for item in evidence.sites))
+    weighted = tuple(weighed(item, evidence.outputs) for item in evidence.sites)
+    evidence = replace(evidence, judged=replace(evidence.judged, evidence=weighted))
     findings = [
         *(finding for part in parts for finding in part.findings),
         *_output_findings(evidence.outputs),
         *_gaps(before, evidence.parts),
         *_site_findings(evidence),
         *_hidden_constants(evidence),
-        *(Finding("inconclusive", doubt) for doubt in evidence.doubts),
+        *_unlike(evidence),
+        *(Finding("inconclusive", doubt) for doubt in evidence.judged.doubts),
     ]
     outcomes = [item.outcome for item in evidence.outputs] + [finding.outcome for finding in findings]
     return Verdict(
@@ -58,7 +64,12 @@ def verdict_of(before: ModelProto, evidence: Evidence, tolerance: Tolerance, opt
         sites=evidence.sites,
         providers=tuple(evidence.parts),
         tolerance=tolerance,
-        notes=(*evidence.notes, *_tolerated(evidence.sites), *(note for part in parts for note in part.notes)),
+        notes=(
+            *evidence.notes,
+            *_besides(evidence),
+            *_tolerated(evidence.sites),
+            *(note for part in parts for note in part.notes),
+        ),
         placements=tuple(item for part in parts for item in part.placements),
         options=options,
         runtime=runtime_version(),
@@ -89,17 +100,40 @@ def _tolerated(sites: Sequence[SiteEvidence]) -> Iterator[str]:
 
 
 def _hidden_constants(evidence: Evidence) -> Iterator[Finding]:
-    """Constants that are not the same although no output shows what they do; where outputs differ anyway, they are not
-    looked for.
-    """
-    different = any(output.outcome == "different" for output in evidence.outputs)
+    """Constants that are not the same although no output shows what they do."""
+    exchange = evidence.judged.exchange
     noise = {item.name: item.noise / (item.scale or 1.0) for item in evidence.outputs}
-    hidden = () if evidence.exchange is None or different else replace(evidence.exchange, noise=noise).hidden
+    hidden = () if exchange is None or evidence.differs else replace(exchange, noise=noise).hidden
     if hidden:
         several = len(hidden) > 1
         named = f"constant {hidden[0]!r} and {len(hidden) - 1} more are" if several else f"constant {hidden[0]!r} is"
         what = "what they do" if several else "what it does"
         yield Finding("inconclusive", f"{named} not the same in both models, and no output shows {what}")
+
+
+def _unlike(evidence: Evidence) -> Iterator[Finding]:
+    """Parts that are not the same, and show it on values that no inputs brought there."""
+    unlike = evidence.judged.unlike
+    texts = () if unlike is None or evidence.differs else unlike.tried.differing
+    if texts:
+        more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+        yield Finding("inconclusive", f"{texts[0]}{more}")
+
+
+def _besides(evidence: Evidence) -> Iterator[str]:
+    """On what it rests that a difference outside the sites makes none."""
+    judged = evidence.judged
+    if not judged.besides or evidence.differs:
+        return
+    tried = judged.unlike.tried if judged.unlike is not None else None
+    grounds = "tried on these inputs only"
+    if tried is not None and tried.differing:
+        return
+    if tried is not None and tried.untried:
+        grounds += f", since {tried.untried[0]}"
+    elif tried is not None:
+        grounds = "all parts that are not the same were tried on their own, too"
+    yield f"besides its sites, {judged.besides}: {grounds}"
 
 
 def _gaps(model: ModelProto, parts: Mapping[str, PairEvidence]) -> Iterator[Finding]:

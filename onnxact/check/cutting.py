@@ -44,10 +44,11 @@ class Part:
         odd = [name for name in self.inputs if not isinstance(values.get(name), np.ndarray)]
         if odd:
             return f"{', '.join(odd)} is no tensor"
-        model = self._model(subject.model, values)
+        model = self.model(subject.model, values)
         return open_session(replace(subject, model=model, path=None), provider, optimise=optimise)
 
-    def _model(self, source: ModelProto, values: Mapping[str, Any]) -> ModelProto:
+    def model(self, source: ModelProto, values: Mapping[str, Any]) -> ModelProto:
+        """The part of `source` alone, for inputs of these types."""
         model = ModelProto(ir_version=source.ir_version)
         model.opset_import.extend(source.opset_import)
         graph = model.graph

@@ -5,7 +5,7 @@ x -> [Conv] -> a -> [Relu | LeakyRelu] -> b -> ...: a is bit-equal, b is not, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnxact.check.activations import in_words
@@ -59,17 +59,13 @@ def find_divergence(case: Case) -> Divergence | str:
 
 def _search(case: Case, pairs: Sequence[Aligned]) -> _Search:
     """Observe the pairs in order, in groups that fit the budget, up to the first that is beyond its bound."""
-    before, after = case.observed
-    sizes = before.sizes([pair.before for pair in pairs]) if pairs else {}
-    found = _Search(
-        too_large=tuple(pair.before for pair in pairs if 2 * sizes.get(pair.before, 0) > case.memory_budget)
-    )
-    fitting = [pair for pair in pairs if pair.before in sizes and pair.before not in found.too_large]
-    for group in _groups(fitting, sizes, case.memory_budget // 2):
-        one, other = before.values([pair.before for pair in group]), after.values([pair.after for pair in group])
-        if isinstance(one, RunFailure) or isinstance(other, RunFailure):
+    groups, too_large = case.held_together(pairs)
+    found = _Search(too_large=too_large)
+    for group in groups:
+        values = case.both(group)
+        if isinstance(values, RunFailure):
             continue
-        found = _compared(case, group, one, other, found)
+        found = _compared(case, group, *values, found)
         if found.beyond is not None:
             break
     return found
@@ -83,19 +79,6 @@ def _compared(case: Case, group: Sequence[Aligned], one: Outputs, other: Outputs
         if not value.agrees:
             return replace(found, beyond=value)
     return found
-
-
-def _groups(pairs: Sequence[Aligned], sizes: Mapping[str, int], room: int) -> Iterator[list[Aligned]]:
-    group: list[Aligned] = []
-    left = room
-    for pair in pairs:
-        if group and sizes[pair.before] > left:
-            yield group
-            group, left = [], room
-        group.append(pair)
-        left -= sizes[pair.before]
-    if group:
-        yield group
 
 
 def _described(case: Case, value: ValueEvidence, bound: str) -> Divergence:

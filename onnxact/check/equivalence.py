@@ -15,7 +15,7 @@ from onnxact.check.distance import UNIT_ROUNDOFF
 from onnxact.check.divergence import find_divergence
 from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
-from onnxact.check.further import further_feeds
+from onnxact.check.further import further_feeds, single_feeds
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.interface import interface_differences, interface_notes, unread_inputs
 from onnxact.check.loading import UnloadableError
@@ -172,15 +172,16 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
         known = (*feeding.assumed, *_notes(job))
         return judge_on_backend(BackendJob(_pair(job, feeds, "cpu"), job.backend, judged, known, held, job.progress))
     parts: dict[str, PairEvidence] = {}
-    besides = (f"besides its sites, {judged.besides}: tried on these inputs only",) if judged.besides else ()
-    notes = [*resolved.notes, *feeding.assumed, *_notes(job), *besides]
+    notes = [*resolved.notes, *feeding.assumed, *_notes(job)]
     for position, name in enumerate(resolved.names):
         found = _on_provider(job, feeds, name, held if position == 0 else Held(), may_drop)
         if isinstance(found, str):
             notes.append(f"left out: {found}")
         else:
             parts[name] = found
-    evidence = Evidence(parts, judged.evidence, tuple(notes), judged.exchange, judged.doubts)
+    evidence = Evidence(parts, judged, tuple(notes))
+    if judged.unlike is not None:
+        job.progress("trying what is not the same on its own", 1.0)
     verdict = verdict_of(job.before.model, evidence, job.tolerance, job.options)
     return _diagnosed(job, verdict, feeds) if job.diagnose else verdict
 
@@ -232,6 +233,8 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
             job.memory_budget,
             job.progress,
             lambda model, conditions: further_feeds(job.recipe, feeding.guess, thresholds(model, conditions)),
+            lambda: single_feeds(job.recipe, feeding.guess),
+            job.tolerance,
         )
     )
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from onnxact.check.conditions import Thresholds, thresholds
 from onnxact.check.drawing import moved, near
 from onnxact.check.feeding import Recipe, feed_of
@@ -40,10 +42,30 @@ def further_feeds(recipe: Recipe, guess: Guess, compared: Thresholds | None = No
         yield _resized(recipe, replace(guess, first=size, other=size, apart=0))
 
 
+def single_feeds(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
+    """Every open dimension is 1, and the first one of every input alone: what a size of 1 hides or makes special."""
+    if recipe.complete:
+        return
+    seen = {_shapes(feed_of(recipe, recipe.seeds[0], guess))}
+    for option in (replace(guess, first=1, other=1, shape=(1, 1), apart=0), replace(guess, first=1, apart=0)):
+        feed = _resized(recipe, option)
+        if _shapes(feed) not in seen:
+            seen.add(_shapes(feed))
+            yield feed
+
+
+def _shapes(feed: Feed) -> tuple[object, ...]:
+    return tuple(np.shape(value) if isinstance(value, np.ndarray) else () for value in feed.values.values())
+
+
 def _resized(recipe: Recipe, guess: Guess) -> Feed:
     return replace(
-        feed_of(recipe, recipe.seeds[0], guess), label=f"seed {recipe.seeds[0]}, open dimensions {guess.other}"
+        feed_of(recipe, recipe.seeds[0], guess), label=f"seed {recipe.seeds[0]}, open dimensions {_sizes(guess)}"
     )
+
+
+def _sizes(guess: Guess) -> str:
+    return f"{guess.first}" if guess.first == guess.other else f"{guess.first}, then {guess.other}"
 
 
 def _set_to(recipe: Recipe, guess: Guess, number: float, turn: int) -> Feed:

@@ -6,8 +6,8 @@ anything but sites tells the models apart; further inputs for branches that none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from onnx import ModelProto
 
@@ -19,11 +19,14 @@ from onnxact.check.interval import ANY
 from onnxact.check.knowledge import Knowledge
 from onnxact.check.lifting import Lifted, lift
 from onnxact.check.reaching import Reach, Search
+from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
 from onnxact.check.stretch import Stretches
 from onnxact.check.subject import Subject
 from onnxact.check.tally import missing
+from onnxact.check.tolerance import Tolerance
+from onnxact.check.unlike import Unlike
 from onnxact.check.watching import Candidates, Seen, Watched, Watcher, Watching
 
 Progress = Callable[[str, float], None]
@@ -42,8 +45,9 @@ def _silent(_what: str, _done: float) -> None:
 class SiteJob:
     """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
 
-    `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions. `exact`:
-    on the CPU a site has to keep the bits. `memory_budget`, in bytes, is for values held at a time.
+    `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions, `single`
+    those with dimensions of size 1. `tolerance` is that of outputs; `exact`: on the CPU a site has to keep the bits.
+    `memory_budget`, in bytes, is for values held at a time.
     """
 
     before: Subject
@@ -56,6 +60,8 @@ class SiteJob:
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     progress: Progress = _silent
     search: Search = _nothing
+    single: Candidates = tuple
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,16 @@ class Judged:
 
     `exchange` is of the constants outside the sites that are not the same; of a rewrite, which has none, they are not
     looked at. `doubts`: what else is not the same in the two models and was not reached, in words. `besides`: the first
-    of what is not the same outside the sites, in words; that it makes no difference rests on the inputs.
+    of what is not the same outside the sites, in words; `unlike` tries all such parts on their own, None where there
+    are but constants.
     """
 
-    exchange: Exchange
+    exchange: Exchange | None = None
     evidence: tuple[SiteEvidence, ...] = ()
     feeds: tuple[Feed, ...] = ()
     doubts: tuple[str, ...] = ()
     besides: str = ""
+    unlike: Unlike | None = None
 
 
 def judge_sites(job: SiteJob) -> Judged:
@@ -83,10 +91,30 @@ def judge_sites(job: SiteJob) -> Judged:
     exchange = Exchange(job.before, job.after, () if job.sites else known.other_constants, job.feeds, job.provider)
     found = _judged(job, known, exchange) if known.probes else Judged(exchange)
     reached = Reach(known, job.search, job.memory_budget).run((*job.feeds, *found.feeds))
-    further = (*found.feeds, *reached.feeds)
+    further = (*found.feeds, *reached.feeds, *_single(job, known))
     exchange = replace(exchange, feeds=(*job.feeds, *further))
-    besides = "" if job.sites else known.surroundings.difference
-    return replace(found, exchange=exchange, feeds=further, doubts=reached.doubts, besides=besides)
+    found = replace(found, exchange=exchange, feeds=further, doubts=reached.doubts)
+    return found if job.sites else replace(found, besides=known.surroundings.difference, unlike=_unlike(job, known))
+
+
+def _single(job: SiteJob, known: Knowledge) -> Iterator[Feed]:
+    """For models with other nodes, inputs with dimensions of size 1 on which the first runs."""
+    feeds = [] if job.sites or not known.surroundings.structure else list(job.single())
+    session = open_session(job.before, job.provider, optimise=False) if feeds else None
+    if isinstance(session, Session):
+        yield from (feed for feed in feeds if not isinstance(run_session(session, feed.values), RunFailure))
+
+
+def _unlike(job: SiteJob, known: Knowledge) -> Unlike | None:
+    if not known.surroundings.structure:
+        return None
+    ends = [(probe.names("before"), probe.names("after")) for probe in known.probes if _is_in_both(probe)]
+    sites = {(first[1], second[1]): (first[0], second[0]) for first, second in ends}
+    return Unlike(job.before, job.after, job.feeds[0], job.provider, job.memory_budget, sites, job.tolerance)
+
+
+def _is_in_both(probe: SiteProbe) -> bool:
+    return not probe.scope and not probe.only_in and probe.before is not None and probe.after is not None
 
 
 def _judged(job: SiteJob, known: Knowledge, exchange: Exchange) -> Judged:

@@ -27,7 +27,7 @@ from onnxact.check.providers import Resolved, resolve_providers, runtime_options
 from onnxact.check.ranges import integer_range
 from onnxact.check.session import RunFailure, open_session
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
-from onnxact.check.sites import DEFAULT_MEMORY_BUDGET
+from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Judged
 from onnxact.check.subject import Subject, open_subject
 from onnxact.check.tolerance import Given as GivenTolerance
 from onnxact.check.tolerance import Tolerance, demand_outputs, tolerance
@@ -184,7 +184,9 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
             if not may_drop:
                 raise
             told.append(f"left out: {error}")
-    return verdict_of(job.subject.model, Evidence(parts, sites, tuple(told)), job.tolerance, job.options)
+    return verdict_of(
+        job.subject.model, Evidence(parts, Judged(evidence=sites), tuple(told)), job.tolerance, job.options
+    )
 
 
 # Inputs

@@ -277,13 +277,12 @@ def test_a_form_that_overflows_at_usual_numbers_is_not_equivalent(before: str, a
         assert judged(second, first).outcome != "different"  # the way back is finite where it was not
 
 
-def test_what_is_not_the_same_besides_the_sites_is_noted() -> None:
-    """Rows are far apart here, so that another epsilon moves nothing: the reader is told that there is one."""
+def test_what_is_not_the_same_besides_the_sites_is_tried_on_its_own() -> None:
+    """Rows are far apart here, so that another epsilon moves nothing; for small values it does."""
     body = "w = Mul(x, k) h = LayerNormalization<epsilon = {}>(w, s) y = Relu(h)"
     weights = "float k = {1000}, float[8] s = {1, 1, 1, 1, 1, 1, 1, 1}"
     first, second = (net("float[N, 8] x", "float[N, 8] y", body.format(eps), weights) for eps in ("1e-5", "1e-12"))
-    note = "besides its sites, the node that makes 'h' is not the same (LayerNormalization)"
     verdict = judged(first, second)
-    assert verdict.outcome == "equivalent"
-    assert any(text.startswith(note) for text in verdict.notes)
+    assert verdict.outcome == "inconclusive"
+    assert any(text.startswith("'h' (LayerNormalization) is not made in the same way") for text in verdict.reasons)
     assert not any(text.startswith("besides") for text in judged(first, renamed(first)[0]).notes)

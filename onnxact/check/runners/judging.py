@@ -45,7 +45,7 @@ def judge_on_backend(job: BackendJob) -> Verdict:
     found = found.plus(PairEvidence(findings=tuple(_findings(trials, backend))))
     sites = tuple(_with_trial(item, trials.get(item.site), backend) for item in job.judged.evidence)
     notes = (*job.notes, *described(trials, backend))
-    evidence = Evidence({backend.name: found}, sites, notes, job.judged.exchange)
+    evidence = Evidence({backend.name: found}, replace(job.judged, evidence=sites), notes)
     verdict = verdict_of(pair.before.model, evidence, pair.tolerance, pair.before.options)
     verdict = replace(verdict, runtime=f"{backend.title}, {runtime_version()}")
     return replace(verdict, notes=(*verdict.notes, *_own(job, verdict)))

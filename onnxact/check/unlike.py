@@ -1,0 +1,283 @@
+"""(before, after, inputs) -> the parts of two models that are not the same outside the sites, each tried on its own.
+
+before: a -> [LayerNormalization, epsilon 1e-5] -> b,   after: epsilon 1e-12   ->   for a times 0.001, b differs
+
+From the inputs on, every value that the two models have in common is shown to be the same, or is not: the same node
+makes it of such values; or the part that makes it of such values gives the same in both models, on values that were
+seen there and on made-up ones. Where a value is not shown, the parts after it reach further back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from onnxact.check.alignment import Aligned
+from onnxact.check.bounds import Values, interval, values_of
+from onnxact.check.case import Case
+from onnxact.check.cutting import Part, cut
+from onnxact.check.fingerprint import attributes_of, op_of
+from onnxact.check.graph import required_inputs
+from onnxact.check.inputs import Feed
+from onnxact.check.interval import Interval
+from onnxact.check.part_trial import Found, Trial
+from onnxact.check.region import reads
+from onnxact.check.session import Outputs, RunFailure
+from onnxact.check.subject import Subject
+from onnxact.check.tolerance import Tolerance
+from onnxact.check.values import value_evidence
+from onnxact.check.verdict import Run
+
+Ends = tuple[str, str]
+"""What enters a site or leaves it, before and after."""
+
+_LARGEST = 48
+"""Nodes of the largest part that is tried, in both models together."""
+_FURTHER = 16
+"""How many parts are tried that reach back over what was not shown to be the same."""
+_UNKNOWN = math.inf
+"""The size of a value that is no tensor, or that ONNX Runtime does not give."""
+_MEASURES = frozenset({"Shape", "Size"})
+_RUN = Run("", "", optimise=False)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """How many parts are the same on their own; what is not shown to be, in words: because it differs, or, if nothing
+    does, because it was not run.
+
+    Both are empty where every output of the models was shown to be the same.
+    """
+
+    same: int = 0
+    differing: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """Two models with the same inputs and outputs, and how they are run.
+
+    `sites`: what leaves a site, before and after -> what enters it.
+    """
+
+    before: Subject
+    after: Subject
+    feed: Feed
+    provider: str
+    memory_budget: int
+    sites: Mapping[Ends, Ends] = field(default_factory=dict)
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+    @cached_property
+    def tried(self) -> Tried:
+        """What trying all of them showed. Raises ProviderError."""
+        run = replace(_RUN, provider=self.provider)
+        case = Case(self.before, self.after, self.feed, run, False, self.memory_budget)
+        return _Walk(case, self.sites, self.tolerance).run()
+
+
+class _Walk:
+    """Goes through the values that two models have in common, from the inputs on."""
+
+    def __init__(self, case: Case, sites: Mapping[Ends, Ends], tolerance: Tolerance) -> None:
+        self.case = case
+        self.tolerance = tolerance
+        self.sites = sites
+        self.graphs = case.graphs
+        self.given = {value.name for value in required_inputs(self.graphs[0].graph)}
+        self.shown: dict[str, str] = {name: name for name in self.given}
+        self.back: dict[str, str] = {name: name for name in self.given}
+        self.problems: dict[str, str] = {}
+        self.differing: dict[str, str] = {}
+        self.same = 0
+        self.further = 0
+        self.known: dict[str, Any] = dict(case.feed.values)
+        self.sizes: dict[str, float] = {}
+        self.ahead: dict[str, tuple[str, ...]] = {}
+
+    def run(self) -> Tried:
+        """Go through all of them."""
+        pairs = self._agreeing()
+        self.ahead = self._look_ahead(pairs)
+        for pair in pairs:
+            if pair.identical or self._follows(pair) or self._is_same(pair):
+                self.shown[pair.before], self.back[pair.after] = pair.after, pair.before
+        outputs = [value.name for value in self.graphs[0].graph.output]
+        missing = [name for name in outputs if not self._corresponds(name, name)]
+        behind = self._behind(missing)
+        differing = tuple(text for name, text in self.differing.items() if name in behind)
+        untried = tuple(text for name, text in self.problems.items() if name in behind)
+        apart = tuple(f"{name!r} is not the same when both run, optimisation off" for name in missing)
+        return Tried(self.same, differing, (untried or apart) if missing and not differing else ())
+
+    def _agreeing(self) -> list[Aligned]:
+        """The pairs that are not the same by how they are made, but are when both models run, and those that are."""
+        case = self.case
+        groups, _ = case.held_together([pair for pair in case.alignment.pairs if not pair.identical])
+        found: set[str] = set()
+        for group in groups:
+            values = case.both(group)
+            if not isinstance(values, RunFailure):
+                found.update(pair.before for pair in group if _agrees(pair, *values))
+        return [pair for pair in case.alignment.pairs if pair.identical or pair.before in found]
+
+    # What needs no run
+
+    def _follows(self, pair: Aligned) -> bool:
+        """Whether the same site or the same node makes a value, of what was shown to be the same."""
+        ends = self.sites.get((pair.before, pair.after))
+        if ends is not None:
+            return self._corresponds(*ends)
+        makers = [graph.made_by.get(name) for graph, name in zip(self.graphs, (pair.before, pair.after), strict=True)]
+        if makers[0] is None or makers[1] is None:
+            return False
+        one, other = (graph.nodes[index] for graph, index in zip(self.graphs, (makers[0], makers[1]), strict=True))
+        if op_of(one) != op_of(other) or attributes_of(one) != attributes_of(other):
+            return False
+        if list(one.output).index(pair.before) != list(other.output).index(pair.after):
+            return False
+        read = list(one.input), list(other.input)
+        captured = (set(reads(one)) - set(read[0]), set(reads(other)) - set(read[1]))
+        if len(read[0]) != len(read[1]) or captured[0] != captured[1]:
+            return False
+        return all(map(self._corresponds, *read)) and all(self._corresponds(name, name) for name in captured[0])
+
+    def _corresponds(self, before: str, after: str) -> bool:
+        if not before or not after:
+            return before == after
+        if before in self.shown:
+            return self.shown[before] == after
+        first, second = (constants.get(name) for constants, name in zip(self._constants, (before, after), strict=True))
+        return first is not None and first == second
+
+    @cached_property
+    def _constants(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        first, second = (graph.constant_digests(weights=True) for graph in self.graphs)
+        return first, second
+
+    # What does
+
+    def _is_same(self, pair: Aligned) -> bool:
+        parts = self._parts(pair, self.shown)
+        count = sum(len(part.nodes) for part in parts)
+        made = {name for index in parts[0].nodes for name in self.graphs[0].nodes[index].output}
+        self.further += not made.isdisjoint(self.differing.keys() | self.problems.keys())
+        if count > _LARGEST or self.further > _FURTHER:
+            self.problems[pair.before] = (
+                f"{self._named(pair)} is made in {count} nodes, too many to be tried on their own"
+            )
+            return False
+        found, text = self._trial(parts)
+        if found == "same":
+            self.same += 1
+            return True
+        told = f"{self._named(pair)} is not made in the same way in both models"
+        if found == "differs":
+            self.differing[pair.before] = f"{told}, and differs on its own: {text}"
+        else:
+            self.problems[pair.before] = f"{told}, and was not tried on its own: {text}"
+        return False
+
+    def _parts(self, pair: Aligned, shown: Mapping[str, str]) -> tuple[Part, Part]:
+        """What makes a value in both models, from the same ones that are `shown` to be the same, if there are such."""
+        stops = {name: other for name, other in shown.items() if name != pair.before}
+        while True:
+            back = {other: name for name, other in stops.items()}
+            first = cut(self.graphs[0], pair.before, stops.keys(), self.given)
+            second = cut(self.graphs[1], pair.after, back.keys(), self.given)
+            entering = set(first.inputs), {back.get(name, name) for name in second.inputs}
+            apart = (entering[0] ^ entering[1]) - self.given
+            if not apart or len(first.nodes) + len(second.nodes) > _LARGEST:
+                return first, second
+            stops = {name: other for name, other in stops.items() if name not in apart}
+
+    def _named(self, pair: Aligned) -> str:
+        index = self.graphs[0].made_by.get(pair.before)
+        op = f" ({op_of(self.graphs[0].nodes[index])})" if index is not None else ""
+        return f"{pair.before!r}{op}"
+
+    def _trial(self, parts: tuple[Part, Part]) -> Found:
+        names = tuple(dict.fromkeys((*parts[0].inputs, *(self.back[name] for name in parts[1].inputs))))
+        values = self._values(parts[0].output, names)
+        if isinstance(values, str):
+            return "untried", values
+        renamed = {name: self.shown[name] for name in names}
+        kept = frozenset(self._of_sizes.intersection(names))
+        return Trial(self.case, parts, values, renamed, self._possible(names), kept, self.tolerance).run()
+
+    # What enters
+
+    def _look_ahead(self, pairs: Sequence[Aligned]) -> dict[str, tuple[str, ...]]:
+        """What enters the part of each pair that has to be tried, if all goes well."""
+        every = {pair.before: pair.after for pair in pairs}
+        known = self.shown, self.back
+        self.shown, self.back = {**self.shown, **every}, {**self.back, **{v: k for k, v in every.items()}}
+        changed = [pair for pair in pairs if not pair.identical and not self._follows(pair)]
+        found = {pair.before: self._parts(pair, self.shown)[0].inputs for pair in changed}
+        self.shown, self.back = known
+        return found
+
+    def _values(self, output: str, names: Sequence[str]) -> dict[str, Any] | str:
+        """What enters the part that makes `output`, and if it has to be got, what enters the next ones, as it fits."""
+        lacking = [name for name in names if name not in self.known]
+        if lacking:
+            wanted = itertools.dropwhile(lambda item: item[0] != output, self.ahead.items())
+            self._observe(tuple(dict.fromkeys((*names, *(name for _, entering in wanted for name in entering)))))
+        missing = [name for name in names if name not in self.known]
+        return f"{missing[0]!r} could not be observed" if missing else {name: self.known[name] for name in names}
+
+    def _observe(self, names: Sequence[str]) -> None:
+        """Get values, the first ones as they fit, in place of what was got before."""
+        model, given = self.case.observed[0], self.case.feed.values
+        unsized = [name for name in names if name not in self.sizes and name not in given]
+        self.sizes.update({**dict.fromkeys(unsized, _UNKNOWN), **(model.sizes(unsized) if unsized else {})})
+        room, fitting = float(self.case.memory_budget // 2), []
+        for name in names:
+            room -= 0 if name in given else self.sizes[name]
+            if room < 0:
+                break
+            fitting += [] if name in given else [name]
+        found = model.values(fitting) if fitting else {}
+        self.known = {**given, **({} if isinstance(found, RunFailure) else found)}
+
+    def _possible(self, names: Sequence[str]) -> dict[str, Interval]:
+        return {name: interval(self._bounds, name, self._intervals) for name in names if name not in self.given}
+
+    @cached_property
+    def _of_sizes(self) -> set[str]:
+        """The values that follow from constants and the sizes of others alone."""
+        graph, found = self.graphs[0], set[str]()
+        for node in (graph.nodes[index] for index in graph.order):
+            if op_of(node) in _MEASURES or not any(n not in found and n not in graph.constants for n in reads(node)):
+                found.update(node.output)
+        return found
+
+    @cached_property
+    def _bounds(self) -> Values:
+        return values_of(self.graphs[0].graph)
+
+    @cached_property
+    def _intervals(self) -> dict[str, Interval]:
+        return {}
+
+    def _behind(self, names: Sequence[str]) -> set[str]:
+        """The values that these need, up to those that were shown to be the same."""
+        found: set[str] = set()
+        pending = list(names)
+        graph = self.graphs[0]
+        while pending:
+            name = pending.pop()
+            if name not in found and name not in self.shown:
+                found.add(name)
+                if name in graph.made_by:
+                    pending += reads(graph.nodes[graph.made_by[name]])
+        return found
+
+
+def _agrees(pair: Aligned, before: Outputs, after: Outputs) -> bool:
+    return value_evidence(pair.before, pair.after, before[pair.before], after[pair.after]).agrees

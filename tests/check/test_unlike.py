@@ -1,0 +1,138 @@
+"""What is not the same outside the sites is tried on its own, on values that no inputs bring there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from onnx import ModelProto
+
+from onnxact.check import Verdict, check
+from tests.check.models import net
+
+MATRIX = f"float[8, 8] w = {{{', '.join(str(((37 * i) % 17 - 8) / 8) for i in range(64))}}}"
+NORM = "float[8] s = {1, 2, 1, 1, 1, 3, 1, 1}, float[8] b = {0, 1, 0, 0, 2, 0, 0, 0}"
+LAST = "int64[1] last = {-1}"
+NUMBERS = "float half = {0.5}, float zero = {0}, float two = {2}, float three = {3}, float four = {4}, float six = {6}"
+STEPS = "float step = {0.1}, int8 none = {0}, uint8 least = {0}"
+ENDS = "int64[1] e0 = {0}, int64[1] e4 = {4}, int64[1] e8 = {8}, int64[1] e1 = {1}"
+EPSILON = "float tiny = {1e-5}"
+WEIGHTS = ", ".join((MATRIX, NORM, LAST, NUMBERS, STEPS, ENDS, EPSILON))
+DENSE = "a = MatMul(x, w) "
+ROOT = """<domain: "local", opset_import: ["": 18]> Root (t) => (u) {{
+    e = Constant<value_float = {}>() q = Mul(t, t) r = Add(q, e) u = Sqrt(r) }}"""
+LOOP = """n = Constant<value_int = 2>() y = Loop(n, , a) <body = turn (int64 i, bool c, float[N, 8] t)
+    => (bool d, float[N, 8] u) {{ d = Identity(c) q = Mul(t, t) e = Constant<value_float = {}>() r = Add(q, e)
+    u = Sqrt(r) }}>"""
+
+WRONG: Mapping[str, Sequence[str]] = {
+    "another epsilon": [
+        DENSE + f"h = LayerNormalization<epsilon = {e}>(a, s, b) y = Neg(h)" for e in ("1e-5", "1e-12")
+    ],
+    "the last of equal ones": [
+        DENSE + f"i = ArgMax<axis = 1{last}>(a) f = Cast<to = 1>(i) y = Mul(f, x)"
+        for last in ("", ", select_last_index = 1")
+    ],
+    "fewer bits": [DENSE + f"c = Cast<to = {kind}>(a) y = Cast<to = 1>(c)" for kind in (7, 6)],
+    "a tie": [DENSE + f"c = {op}(a, half) y = Where(c, a, x)" for op in ("Greater", "GreaterOrEqual")],
+    "no maximum": (DENSE + "y = Softmax(a)", DENSE + "e = Exp(a) t = ReduceSum(e, last) y = Div(e, t)"),
+    "a logarithm of 0": (DENSE + "y = LogSoftmax(a)", DENSE + "e = Softmax(a) y = Log(e)"),
+    "cancellation": (
+        "m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, last) y = Sub(x, v)",
+        "m = ReduceMean(x, last) q = Mul(x, x) p = ReduceMean(q, last) n = Mul(m, m) v = Sub(p, n) y = Sub(x, v)",
+    ),
+    "no saturation": (
+        "q = QuantizeLinear(x, step, none) y = DequantizeLinear(q, step, none)",
+        "d = Div(x, step) r = Round(d) y = Mul(r, step)",
+    ),
+    "halves up": (DENSE + "y = Round(a)", DENSE + "h = Add(a, half) y = Floor(h)"),
+    "an approximation": (DENSE + "y = com.microsoft.Gelu(a)", DENSE + "y = com.microsoft.FastGelu(a)"),
+    "in a body": (DENSE + LOOP.format("1e-7"), DENSE + LOOP.format("1e-9")),
+}
+
+RIGHT: Mapping[str, Sequence[str]] = {
+    "LayerNormalization": (
+        DENSE + "y = LayerNormalization(a, s, b)",
+        DENSE
+        + """m = ReduceMean(a, last) d = Sub(a, m) q = Mul(d, d) v = ReduceMean(q, last) ve = Add(v, tiny)
+            r = Sqrt(ve) t = Div(d, r) u = Mul(t, s) y = Add(u, b)""",
+    ),
+    "Softmax": (
+        DENSE + "y = Softmax(a)",
+        DENSE + "m = ReduceMax(a, last) d = Sub(a, m) e = Exp(d) t = ReduceSum(e, last) y = Div(e, t)",
+    ),
+    "an axis counted from the end": (DENSE + "y = Softmax<axis = -1>(a)", DENSE + "y = Softmax<axis = 1>(a)"),
+    "Gemm": (DENSE + "y = Add(a, b)", "y = Gemm(x, w, b)"),
+    "transposed": (
+        "t = Transpose<perm = [1, 0]>(x) u = MatMul(w, t) y = Transpose<perm = [1, 0]>(u)",
+        "v = Transpose<perm = [1, 0]>(w) y = MatMul(x, v)",
+    ),
+    "LpNormalization": ("y = LpNormalization(x)", "a = ReduceL2<keepdims = 1>(x, last) y = Div(x, a)"),
+    "Split": (
+        "a, c = Split<axis = 1, num_outputs = 2>(x) y = Concat<axis = 1>(c, a)",
+        "a = Slice(x, e0, e4, e1) c = Slice(x, e4, e8, e1) y = Concat<axis = 1>(c, a)",
+    ),
+    "Pow": ("y = Pow(x, two)", "y = Mul(x, x)"),
+    "equal ones merged": (
+        "a = Sin(x) c = Sin(x) p = MatMul(a, w) q = MatMul(c, w) y = Mul(p, q)",
+        "a = Sin(x) p = MatMul(a, w) y = Mul(p, p)",
+    ),
+}
+
+
+def judged(first: str, second: str) -> Verdict:
+    return check(model(first), model(second), providers="cpu")
+
+
+def model(body: str, functions: str = "") -> ModelProto:
+    return net("float[N, 8] x", "float[N, 8] y", body, WEIGHTS, functions=functions)
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_difference_that_inputs_do_not_show(kind: str) -> None:
+    verdict = judged(*WRONG[kind])
+    assert not verdict.equivalent, verdict.summary()
+    told = ("and differs on its own", "is not the same in both models")
+    assert verdict.outcome == "different" or any(text in reason for reason in verdict.reasons for text in told)
+
+
+@pytest.mark.parametrize("kind", RIGHT)
+def test_the_same_in_other_nodes(kind: str) -> None:
+    for pair in (RIGHT[kind], RIGHT[kind][::-1]):
+        verdict = judged(*pair)
+        assert verdict.equivalent, verdict.summary()
+        tried = "all parts that are not the same were tried on their own, too"
+        assert all(note.endswith(tried) for note in verdict.notes if note.startswith("besides its sites"))
+
+
+def test_a_constant_of_a_local_function() -> None:
+    first, second, again = (model("y = local.Root(x)", ROOT.format(e)) for e in ("1e-7", "1e-9", "1e-7"))
+    assert not check(first, second, providers="cpu").equivalent
+    assert check(first, again, providers="cpu").equivalent
+
+
+def test_what_shows_only_where_a_dimension_is_1() -> None:
+    weights = "int64[1] axis = {1}"
+    pair = [
+        net("float[N, 1, 8] x", "float[M, K] y", f"a = Neg(x) y = Squeeze({read})", weights)
+        for read in ("a, axis", "a")
+    ]
+    verdict = check(pair[0], pair[1], providers="cpu")
+    assert verdict.outcome == "different"
+    assert any("open dimensions 1" in reason for reason in verdict.reasons)
+
+
+def test_a_tolerance_that_is_given_holds_for_parts() -> None:
+    shift = "o = Constant<value_float = 1e-4>() h = Add(x, o) y = Neg(h)"
+    pair = model("y = Neg(x)"), model(shift)
+    assert check(*pair, providers="cpu").outcome == "different"
+    assert check(*pair, providers="cpu", atol=1e-3).equivalent
+
+
+def test_parts_that_are_too_large_are_named() -> None:
+    """Nothing between the ends is the same in both, so that there is one part of many nodes."""
+    first = "".join(f"v{i + 1} = Sin(v{i}) " for i in range(60)).replace("v0", "x").replace("v60", "y")
+    pair = model(first), model("n = Neg(x) " + first.replace("(x)", "(n)").replace("y = ", "z = ") + "y = Neg(z)")
+    verdict = check(*pair, providers="cpu")
+    assert verdict.outcome == "equivalent"
+    assert any("too many to be tried on their own" in note for note in verdict.notes), verdict.notes
