@@ -36,16 +36,16 @@ class Part:
         return result if isinstance(result, RunFailure) else result[self.output]
 
     def open(
-        self, subject: Subject, values: Mapping[str, Any], provider: str, *, optimise: bool
+        self, subject: Subject, values: Mapping[str, Any], provider: str, *, optimise: bool, threads: int = 0
     ) -> Session | RunFailure | str:
-        """A session for inputs of these types; a text where the part cannot be run alone."""
+        """A session for inputs of these types; a text where the part cannot be run alone. See open_session."""
         if self.lacking:
             return f"nothing gives {', '.join(self.lacking)}"
         odd = [name for name in self.inputs if not isinstance(values.get(name), np.ndarray)]
         if odd:
             return f"{', '.join(odd)} is no tensor"
         model = self.model(subject.model, values)
-        return open_session(replace(subject, model=model, path=None), provider, optimise=optimise)
+        return open_session(replace(subject, model=model, path=None), provider, optimise=optimise, threads=threads)
 
     def model(self, source: ModelProto, values: Mapping[str, Any]) -> ModelProto:
         """The part of `source` alone, for inputs of these types."""

@@ -37,6 +37,8 @@ _EXACT = frozenset({
 })  # fmt: skip
 """Ops that round nothing: a comparison after them is no matter of rounding."""
 _MOST_NUMBERS = 8
+_FEW = 1 << 15
+"""Elements for which waking other threads takes longer than the work."""
 _RUN = Run("", "", optimise=False)
 
 
@@ -95,7 +97,7 @@ class Trial:
     @cached_property
     def _sessions(self) -> tuple[object, object]:
         first, second = (
-            part.open(subject, values, self.case.run.provider, optimise=False)
+            part.open(subject, values, self.case.run.provider, optimise=False, threads=self._threads)
             for part, subject, values in zip(
                 self.parts, self.case.subjects, (self.seen, self._of_after(self.seen)), strict=True
             )
@@ -118,9 +120,12 @@ class Trial:
             value = array_of(tensor, None) if tensor.data_location != TensorProto.EXTERNAL else None
             if value is not None and is_float(value):
                 tensor.CopyFrom(numpy_helper.from_array(nudged({"": value})[""], tensor.name))
-        return open_session(
-            replace(self.case.subjects[0], model=model, path=None), self.case.run.provider, optimise=False
-        )
+        subject, provider = replace(self.case.subjects[0], model=model, path=None), self.case.run.provider
+        return open_session(subject, provider, optimise=False, threads=self._threads)
+
+    @property
+    def _threads(self) -> int:
+        return 1 if sum(np.size(value) for value in self.seen.values()) < _FEW else 0
 
     @cached_property
     def _rounds_nothing(self) -> bool:
