@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-from onnx import NodeProto, TensorProto, numpy_helper
+from onnx import NodeProto, TensorProto
 
 from onnxact.check.graph import attribute
 from onnxact.check.interval import ANY, NOT_NEGATIVE, UNIT, ZERO, Interval
+from onnxact.check.weights import stored_value
 
 _UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 
@@ -46,10 +47,8 @@ def of_type(elem_type: int | None) -> Interval:
 
 def of_constant(tensor: TensorProto) -> Interval:
     """The smallest and largest element; everything for what is external, text, empty or holds NaN."""
-    if tensor.data_location == TensorProto.EXTERNAL or tensor.data_type == TensorProto.STRING:
-        return ANY
-    array = numpy_helper.to_array(tensor)
-    if array.size == 0 or array.dtype.kind == "c":
+    array = None if tensor.data_type == TensorProto.STRING else stored_value(tensor)
+    if array is None or array.size == 0 or array.dtype.kind == "c":
         return ANY
     values = array.astype(np.float64)
     return ANY if np.isnan(values).any() else Interval(float(values.min()), float(values.max()))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from onnx import ModelProto
+
 from onnxact.arguments import number, whole
 from onnxact.check.case import Case
 from onnxact.check.conclusion import Evidence, verdict_of
@@ -25,7 +27,7 @@ from onnxact.check.providers import Resolved, resolve_providers, runtime_options
 from onnxact.check.runners.backend import Backend
 from onnxact.check.runners.judging import BackendJob, judge_on_backend
 from onnxact.check.runners.known import ONNXRUNTIME, find_backend
-from onnxact.check.session import RunFailure, Session
+from onnxact.check.session import SHARING, RunFailure, Session
 from onnxact.check.sites import DEFAULT_MEMORY_BUDGET, Judged, SiteJob, judge_sites
 from onnxact.check.subject import Source, Subject, open_subject, same_source, without_inputs
 from onnxact.check.symptoms import Symptoms
@@ -33,6 +35,7 @@ from onnxact.check.tolerance import Given as GivenTolerance
 from onnxact.check.tolerance import Tolerance, demand_outputs, tolerance
 from onnxact.check.triage import causes
 from onnxact.check.verdict import SiteProbe, Verdict
+from onnxact.check.weights import Weights
 from onnxact.errors import ProviderError, UsageError
 
 Progress = Callable[[str, float], None]
@@ -91,7 +94,11 @@ def check(
     _demand_sense(None if chosen else (before, after), seeds, memory_budget)
     options = runtime_options(provider_options, session_options, tf32=tf32)
     resolved = resolve_providers(["cpu"] if chosen else providers, options)
-    pair = [open_subject(source, folder=folder, options=options) for source in (before, after)]
+    weights = Weights()
+    lean = chosen is None and SHARING.issuperset(resolved.names) and not any(map(_is_in_memory, (before, after)))
+    pair = [
+        open_subject(source, folder=folder, options=options, weights=weights, lean=lean) for source in (before, after)
+    ]
     allowed = tolerance(rtol, atol)
     demand_outputs(allowed, (value.name for value in pair[0].model.graph.output))
     said = Verdict("different", (), (), (), (), resolved.names, allowed, resolved.notes, options=options)
@@ -145,6 +152,10 @@ def _backend(given: str | Backend | None, providers: Sequence[str] | None) -> Ba
     if providers is not None:
         raise UsageError("providers are those of ONNX Runtime; give providers or a backend, not both")
     return given if isinstance(given, Backend) else find_backend(given)
+
+
+def _is_in_memory(source: Source) -> bool:
+    return isinstance(source, ModelProto)
 
 
 def _demand_sense(pair: tuple[Source, Source] | None, seeds: Sequence[int], memory_budget: int) -> None:
@@ -214,7 +225,7 @@ def _demand_loaded(job: _Job, opened: Session | RunFailure, provider: str) -> No
     other = f"; nor the model after: {after.message}" if isinstance(after, RunFailure) else ""
     if other.endswith(opened.message):
         other = "; nor the model after, for the same reason"
-    name = f"{job.before.path}" if job.before.path else "the model before"
+    name = job.before.title or "the model before"
     message = f"{runtime_version()} ({provider}) cannot load {name}: {opened.message}{other}"
     raise UnloadableError(message, opened.message)
 

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, NodeProto, helper
 
 from onnxact.check.activations import in_words
 from onnxact.check.diagnosis import Cause, Divergence
 from onnxact.check.distance import distance, is_floating, unequal
+from onnxact.check.exchange import array_of
 from onnxact.check.fingerprint import attributes_of, op_of
 from onnxact.check.symptoms import Symptoms
 from onnxact.rewrite.site import Bound, Site, Tensor, plain
+
+Array = npt.NDArray[Any]
 
 
 def at_origin(symptoms: Symptoms) -> Iterator[Cause]:
@@ -148,15 +151,16 @@ def _weight_causes(symptoms: Symptoms, found: Divergence, one: NodeProto, other:
     before, after = symptoms.case.graphs
     for first, second in zip(one.input, other.input, strict=False):
         if first in before.constants and second in after.constants:
-            cause = _weight_cause(found, first, before.constants[first], after.constants[second])
+            one_value = array_of(before.constants[first], before.folder)
+            other_value = array_of(after.constants[second], after.folder)
+            if one_value is None or other_value is None:
+                continue
+            cause = _weight_cause(found, first, one_value, other_value)
             if cause is not None:
                 yield cause
 
 
-def _weight_cause(found: Divergence, name: str, one: TensorProto, other: TensorProto) -> Cause | None:
-    if TensorProto.EXTERNAL in {one.data_location, other.data_location}:
-        return None
-    before, after = numpy_helper.to_array(one), numpy_helper.to_array(other)
+def _weight_cause(found: Divergence, name: str, before: Array, after: Array) -> Cause | None:
     place = f"the constant {name!r} of {found.node_before}"
     if before.dtype != after.dtype or before.shape != after.shape:
         kinds = [f"{array.dtype}{list(array.shape)}" for array in (before, after)]

@@ -32,7 +32,7 @@ _INVALID = re.compile(
     r"is not a registered function/op|No Op registered for|[Ii]nvalid model|INVALID_PROTOBUF|"
     r"Type Error: |ShapeInferenceError"
 )
-_SHARING = frozenset({"cpu", "cuda"})
+SHARING = frozenset({"cpu", "cuda"})
 """Providers that take weights from a file beside a model in memory; others may hand the graph to a compiler that looks
 for the file where the model is."""
 _MEMORY = re.compile(
@@ -126,7 +126,7 @@ def open_session(
     """
     is_extended = bool(extra_outputs or extra_nodes or extra_inputs)
     loads_file = subject.path is not None and not (is_extended or name_nodes)
-    shares_weights = provider in _SHARING and not loads_file and optimised_path is None
+    shares_weights = provider in SHARING and not loads_file and optimised_path is None
     source = subject.with_external_weights if shares_weights else subject
     source, names = _named(source) if name_nodes else (source, None)
     try:
@@ -233,7 +233,7 @@ def _named(subject: Subject) -> tuple[Subject, NodeNames]:
 def demand_valid(after: Subject, provider: str, opened: Session | RunFailure) -> None:
     """Raise UnloadableError for a model after with an unknown op or an invalid graph; one without a kernel is none."""
     if isinstance(opened, RunFailure) and opened.is_invalid:
-        name = f"{after.path}" if after.path else "the model after"
+        name = after.title or "the model after"
         raise UnloadableError(f"{runtime_version()} ({provider}) cannot load {name}: {opened.message}", is_after=True)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import weakref
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,7 +11,7 @@ from pathlib import Path
 from onnx import ModelProto
 
 from onnxact.check.options import RuntimeOptions
-from onnxact.check.weights import externalised, size_of
+from onnxact.check.weights import Weights, size_of
 from onnxact.model.files import is_text, load
 
 Source = ModelProto | str | os.PathLike[str]
@@ -24,13 +22,16 @@ class Subject:
     """A model under check, and how ONNX Runtime is set up for it.
 
     `path` is the binary file that ONNX Runtime can load itself, None for a model in memory (or in protobuf's text
-    format). `folder` is where relative external data lie. External weights are never read into `model`.
+    format). `folder` is where relative external data lie. External weights are never read into `model`. `weights` is
+    where those of a model in memory are put. `title` is the file's name, for messages.
     """
 
     model: ModelProto
     path: Path | None
     folder: Path | None
     options: RuntimeOptions = field(default_factory=RuntimeOptions)
+    weights: Weights = field(default_factory=Weights, compare=False)
+    title: str = ""
 
     @property
     def with_external_weights(self) -> Subject:
@@ -39,12 +40,8 @@ class Subject:
 
     @cached_property
     def _externalised(self) -> Subject | None:
-        found = externalised(self.model)
-        if found is None:
-            return None
-        subject = replace(self, model=found.model, path=None, folder=found.folder)
-        weakref.finalize(subject, shutil.rmtree, found.folder, ignore_errors=True)
-        return subject
+        found = self.weights.taken_out_of(self.model)
+        return None if found is None else replace(self, model=found, path=None, folder=self.weights.folder)
 
     @property
     def weight_bytes(self) -> int:
@@ -53,18 +50,25 @@ class Subject:
 
 
 def open_subject(
-    source: Source, *, folder: str | os.PathLike[str] | None = None, options: RuntimeOptions | None = None
+    source: Source,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    options: RuntimeOptions | None = None,
+    weights: Weights | None = None,
+    lean: bool = False,
 ) -> Subject:
     """Read `source`; a ModelProto is taken as it is and never changed.
 
-    `folder` is the one that the external data of a ModelProto are relative to. Raises ModelError where a file is
+    `folder` is the one that the external data of a ModelProto are relative to. `lean`: the large weights of a file are
+    put into `weights` at once, and not held. Raises ModelError where a file is
     missing, empty, or no ONNX model, or its external data are not there.
     """
     chosen = options or RuntimeOptions()
     if isinstance(source, ModelProto):
-        return Subject(source, None, None if folder is None else Path(folder), chosen)
+        return Subject(source, None, None if folder is None else Path(folder), chosen, weights or Weights())
     path = Path(source)
-    return Subject(load(path), None if is_text(path) else path, path.parent, chosen)
+    subject = Subject(load(path), None if is_text(path) else path, path.parent, chosen, weights or Weights(), str(path))
+    return subject.with_external_weights if lean else subject
 
 
 def without_inputs(subject: Subject, names: Collection[str]) -> Subject:

@@ -7,57 +7,116 @@ A process that is killed leaves the folder behind, `onnxact-...` among the tempo
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message
-from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, numpy_helper
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from onnxact.model.files import external_tensors
+from onnxact.model.files import external_tensors, location, read_external
 
 _LARGE = 1 << 16
 """Bytes from which on a tensor is worth a place in the file."""
 _WORTHWHILE = 1 << 22
 """Bytes of all such tensors from which on the file is worth it."""
 _ALIGNMENT = 1 << 12
-_FILE = "weights"
+_BLOCK = 1 << 24
 
 
-class Externalised(NamedTuple):
-    """A model whose large weights lie in a file of `folder`, which is the caller's to remove."""
-
-    model: ModelProto
-    folder: Path
+_NUMBERS = itertools.count()
+_KNOWN: weakref.WeakValueDictionary[str, Weights] = weakref.WeakValueDictionary()
+"""The files of this process, by name."""
 
 
-def externalised(model: ModelProto) -> Externalised | None:
-    """Write the large weights of the main graph to a temporary file, and return the model that refers to them there.
+def stored_value(tensor: TensorProto) -> NDArray[Any] | None:
+    """The value of a tensor in a model, or in one of these files; None for one in a file of the model's own."""
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return np.asarray(numpy_helper.to_array(tensor))
+    found = _KNOWN.get(location(tensor))
+    return None if found is None else read_external(tensor, found.folder)
 
-    None where there are few, where some lie in files already, or where there is no room for the file.
-    """
-    large = [tensor for tensor in model.graph.initializer if _is_large(tensor)]
-    if sum(map(size_of, large)) < _WORTHWHILE or next(external_tensors(model), None) is not None:
-        return None
-    folder = None
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="onnxact-")).resolve()
-        written = iter(list(_written(large, folder / _FILE)))
-    except OSError:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        return None
-    found = Externalised(ModelProto(), folder)
-    _copy(model, found.model, "graph")
-    _copy(model.graph, found.model.graph, "initializer")
-    tensors = (next(written) if _is_large(tensor) else tensor for tensor in model.graph.initializer)
-    found.model.graph.initializer.extend(tensors)
-    return found
+
+class Weights:
+    """A temporary folder with one file of weights, each value once, which is there as long as this object."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._file = f"weights-{next(_NUMBERS)}"
+        self._places: dict[int, list[int]] = {}
+
+    def taken_out_of(self, model: ModelProto) -> ModelProto | None:
+        """Write the large weights of the main graph to the file, and return the model that refers to them there.
+
+        None where there are few, where some lie in files already, or where there is no room for the file.
+        """
+        large = [tensor for tensor in model.graph.initializer if _is_large(tensor)]
+        few = not self._places and sum(map(size_of, large)) < _WORTHWHILE
+        if not large or few or next(external_tensors(model), None) is not None:
+            return None
+        try:
+            written = iter(self._written(large))
+        except OSError:
+            return None
+        found = ModelProto()
+        _copy(model, found, "graph")
+        _copy(model.graph, found.graph, "initializer")
+        tensors = (next(written) if _is_large(tensor) else tensor for tensor in model.graph.initializer)
+        found.graph.initializer.extend(tensors)
+        return found
+
+    def _written(self, tensors: Sequence[TensorProto]) -> list[TensorProto]:
+        """Tensors that refer to the same values in the file."""
+        if self.folder is None:
+            self.folder = Path(tempfile.mkdtemp(prefix="onnxact-")).resolve()
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+            _KNOWN[self._file] = self
+        path, found = self.folder / self._file, []
+        for tensor in tensors:
+            raw = tensor.raw_data
+            place = {"location": self._file, "offset": str(self._place(path, raw)), "length": str(len(raw))}
+            entries = [StringStringEntryProto(key=key, value=value) for key, value in place.items()]
+            found.append(
+                TensorProto(
+                    name=tensor.name,
+                    data_type=tensor.data_type,
+                    dims=tensor.dims,
+                    data_location=TensorProto.EXTERNAL,
+                    external_data=entries,
+                )
+            )
+        return found
+
+    def _place(self, path: Path, raw: bytes) -> int:
+        """Where the file has these bytes."""
+        known = self._places.get(len(raw), ())
+        found = next((offset for offset in known if _holds(path, offset, raw)), None)
+        if found is not None:
+            return found
+        with path.open("ab") as file:
+            offset = file.seek(0, os.SEEK_END)
+            padding = -offset % _ALIGNMENT
+            file.write(bytes(padding))
+            file.write(raw)
+        self._places.setdefault(len(raw), []).append(offset + padding)
+        return offset + padding
+
+
+def _holds(path: Path, offset: int, raw: bytes) -> bool:
+    """Whether these bytes are in the file at this place; a block at a time, so that others are told at once."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        blocks = (start for start in range(0, len(raw), _BLOCK))
+        return all(file.read(min(_BLOCK, len(raw) - start)) == raw[start : start + _BLOCK] for start in blocks)
 
 
 def _is_large(tensor: TensorProto) -> bool:
@@ -70,21 +129,6 @@ def size_of(tensor: TensorProto) -> int:
         return math.prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError:
         return 0
-
-
-def _written(tensors: Sequence[TensorProto], path: Path) -> Iterator[TensorProto]:
-    """Write the values one after the other, and yield tensors that refer to them."""
-    with path.open("wb") as file:
-        for tensor in tensors:
-            offset = file.seek(-file.tell() % _ALIGNMENT, os.SEEK_CUR)
-            place = {"location": _FILE, "offset": str(offset), "length": str(file.write(tensor.raw_data))}
-            yield TensorProto(
-                name=tensor.name,
-                data_type=tensor.data_type,
-                dims=tensor.dims,
-                data_location=TensorProto.EXTERNAL,
-                external_data=[StringStringEntryProto(key=key, value=value) for key, value in place.items()],
-            )
 
 
 def _copy(source: Any, target: ModelProto | GraphProto, left_out: str) -> None:

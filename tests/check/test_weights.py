@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxact.check import check, weights
 from onnxact.check.session import RunFailure, open_session, run_session
 from onnxact.check.subject import open_subject
-from onnxact.check.weights import externalised
+from onnxact.check.weights import Weights, stored_value
 
 WIDTH = 1100
 """1100 x 1100 float32 numbers: more than 4 MB."""
@@ -35,12 +34,13 @@ def _model(dtype: type[np.generic] = np.float32, width: int = WIDTH) -> ModelPro
 
 def test_what_is_left_is_the_model_but_for_the_values() -> None:
     model = _model()
-    found = externalised(model)
+    stored = Weights()
+    found = stored.taken_out_of(model)
     assert found is not None
-    assert found.model.ByteSize() < 10_000
+    assert found.ByteSize() < 10_000
     read = onnx.ModelProto()
-    read.CopyFrom(found.model)
-    onnx.load_external_data_for_model(read, str(found.folder))
+    read.CopyFrom(found)
+    onnx.load_external_data_for_model(read, str(stored.folder))
     for tensor in read.graph.initializer:
         tensor.ClearField("data_location")
         del tensor.external_data[:]
@@ -69,19 +69,21 @@ def test_a_session_gives_the_same_bits(
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    made = []
-    write = weights._written
+    sizes = []
+    place = Weights._place
 
-    def noted(tensors: Sequence[TensorProto], path: Path) -> Iterator[TensorProto]:
-        made.append(path)
-        return write(tensors, path)
+    def noted(self: Weights, path: Path, raw: bytes) -> int:
+        found = place(self, path, raw)
+        sizes.append(path.stat().st_size)
+        return found
 
-    monkeypatch.setattr(weights, "_written", noted)
+    monkeypatch.setattr(Weights, "_place", noted)
     before, after = _model(), _model()
     after.graph.node[1].name = "another name"
     assert check(before, after, providers=["cpu"]).outcome == "equivalent"
     gc.collect()
-    assert len(made) == 2
+    assert len(sizes) >= 2
+    assert set(sizes) == {4 * WIDTH * WIDTH}  # equal values lie in the file once
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,7 +162,7 @@ def test_models_that_stay_as_they_are(case: str, tmp_path: Path) -> None:
         for tensor in model.graph.initializer:
             values = numpy_helper.to_array(tensor)
             tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, values.shape, values.reshape(-1)))
-    assert externalised(model) is None
+    assert Weights().taken_out_of(model) is None
 
 
 def test_a_difference_in_a_large_weight_is_seen() -> None:
@@ -174,5 +176,43 @@ def test_a_difference_in_a_large_weight_is_seen() -> None:
 def test_a_tensor_of_no_type_is_no_weight() -> None:
     model = _model()
     model.graph.initializer[0].data_type = 99
-    assert externalised(model) is None
+    assert Weights().taken_out_of(model) is None
     assert isinstance(open_session(open_subject(model), "cpu", optimise=False), RunFailure)
+
+
+def test_models_in_files_are_held_without_their_weights(tmp_path: Path) -> None:
+    """The same verdict as of models in memory, and constants are known in the same way."""
+    before, after = _model(), _model()
+    values = np.abs(numpy_helper.to_array(after.graph.initializer[0]))
+    for model in (before, after):
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
+        model.graph.node.insert(0, helper.make_node("Abs", ["x"], ["p"]))
+        model.graph.node[1].input[0] = "p"
+    after.graph.node[2].op_type = "Relu"
+    del after.graph.node[2].input[1:]
+    del after.graph.initializer[1:]
+    paths = []
+    for number, model in enumerate((before, after)):
+        paths.append(tmp_path / f"{number}.onnx")
+        onnx.save(model, paths[-1])
+    found, known = check(*paths, providers=["cpu"]), check(before, after, providers=["cpu"])
+    assert found.outcome == known.outcome
+    assert [(item.outcome, item.reason) for item in found.sites] == [(i.outcome, i.reason) for i in known.sites]
+    assert found.sites
+
+
+def test_equal_values_lie_in_the_file_once() -> None:
+    stored, first, second = Weights(), _model(), _model()
+    second.graph.initializer[0].name = "another"
+    taken = [stored.taken_out_of(model) for model in (first, second)]
+    entries = [[str(t.external_data) for t in model.graph.initializer] for model in taken if model is not None]
+    assert entries[0] == entries[1]
+    values = numpy_helper.to_array(second.graph.initializer[0]).copy()
+    values[-1, -1] += 1
+    second.graph.initializer[0].CopyFrom(numpy_helper.from_array(values, "w"))
+    other = stored.taken_out_of(second)
+    assert other is not None
+    assert str(other.graph.initializer[0].external_data) != entries[0][0]
+    value = stored_value(other.graph.initializer[0])
+    assert value is not None
+    assert np.array_equal(value, values)
