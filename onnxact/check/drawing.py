@@ -21,6 +21,8 @@ _SMALLEST, _LARGEST = -3.0, 1.0
 """log10 of the magnitudes."""
 _RARELY = 1 / 64
 _BLOCK = 1 << 14
+_DRAWN = 1 << 19
+_SIGNS = (1.0, -1.0)
 
 
 @dataclass(frozen=True)
@@ -75,15 +77,28 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
     """Half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
     Of both, one in 17 is rounded to halves: ties of roundings, and numbers that models compare with.
 
-    In float64 for that dtype, else in float32. Inputs may be large, so that they are made a block at a time, with one
-    number and one byte drawn for each.
+    In float64 for that dtype, else in float32. Of more than half a million, the others repeat these, each time from
+    another one on, as they are or with the other sign.
     """
     wide = np.float64 if dtype == np.float64 else np.float32
     values = np.empty(shape, wide)
     flat = values.reshape(-1)
+    drawn = flat[:_DRAWN]
+    _draw(rng, drawn)
+    for start in range(drawn.size, flat.size, _DRAWN):
+        rest = flat[start : start + _DRAWN]
+        turn = rng.integers(1, drawn.size)
+        again = np.concatenate([drawn[turn:], drawn[:turn]])[: rest.size]
+        np.multiply(again, rng.choice(_SIGNS), out=rest)
+        rest += 0
+    return values
+
+
+def _draw(rng: np.random.Generator, flat: Array) -> None:
+    """Fill an array, a block at a time, with one number and one byte drawn for each."""
     for start in range(0, flat.size, _BLOCK):
         block = flat[start : start + _BLOCK]
-        rng.random(out=block, dtype=wide)
+        rng.random(out=block, dtype=flat.dtype.type)
         kind = np.frombuffer(rng.bytes(block.size), np.uint8)
         block *= 2
         block -= 1
@@ -97,7 +112,6 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
         some[:] = np.rint(2 * some) / 2
         block *= kind >= 256 * _RARELY
         block += 0  # zeros of either sign become +0
-    return values
 
 
 def signed_integers(rng: np.random.Generator, shape: Sequence[int], dtype: Any, largest: int) -> Array:
