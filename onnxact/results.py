@@ -16,6 +16,7 @@ from onnxact.model.view import View
 from onnxact.rewrite.draft import Change, Draft
 from onnxact.rewrite.site import Site
 from onnxact.rewrite.target.decide import Decision
+from onnxact.words import counted
 
 if TYPE_CHECKING:
     import os
@@ -172,7 +173,7 @@ class Result:
     def summary(self) -> str:
         """Return what was changed, what was skipped and why, in lines."""
         kinds = Counter(f"{c.site.activation} ({c.site.form}) -> {c.activation} ({c.form})" for c in self.sites)
-        lines = [f"{self.verb}: {len(self.sites)} sites rewritten, {len(self.skipped)} skipped"]
+        lines = [f"{self.verb}: {counted(len(self.sites), 'site')} rewritten, {len(self.skipped)} skipped"]
         lines += [f"  {count} x {kind}" for kind, count in kinds.most_common()]
         lines += [f"  skipped {skip.node or '(unnamed)'}: {skip.reason}" for skip in self.skipped]
         return "\n".join(lines)

@@ -18,6 +18,7 @@ from onnxact.check.subject import Subject
 from onnxact.check.tolerance import EXACT, Tolerance
 from onnxact.check.verdict import Outcome, OutputEvidence, Run
 from onnxact.errors import ProviderError
+from onnxact.words import counted
 
 Result = Outputs | RunFailure
 # By output name, measured once for every comparison.
@@ -266,14 +267,11 @@ def _demand_sites(placements: Sequence[SitePlacement], provider: str) -> None:
 def _fallen_back(provider: str, where: Whereabouts | None) -> tuple[str, ...]:
     others = {} if where is None else {name: where.placement.ops(name) for name, _ in where.placement.counts}
     others.pop(provider, None)
+    counts = {name: ", ".join(f"{op} {count}" for op, count in ops.items()) for name, ops in others.items()}
     return tuple(
-        f"{provider}: {_nodes(sum(ops.values()))} ran on {name}: {', '.join(f'{op} {n}' for op, n in ops.items())}"
-        for name, ops in others.items()
+        f"{provider}: {counted(sum(others[name].values()), 'node')} ran on {name}: {text}"
+        for name, text in counts.items()
     )
-
-
-def _nodes(count: int) -> str:
-    return "1 node" if count == 1 else f"{count} nodes"
 
 
 def _one(run: Run, before: Reference, after: Result, against: _Against) -> PairEvidence:

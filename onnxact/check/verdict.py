@@ -15,6 +15,7 @@ from onnxact.check.options import RuntimeOptions
 from onnxact.check.placement import SitePlacement
 from onnxact.check.site_evidence import KinkCount, SiteEvidence, SiteProbe
 from onnxact.check.tolerance import Origin, Tolerance
+from onnxact.words import counted
 
 Outcome = Literal["equivalent", "different", "inconclusive"]
 
@@ -200,7 +201,7 @@ def conclude(outcomes: list[Outcome]) -> Outcome:
 
 
 def _lines(verdict: Verdict) -> Iterator[str]:
-    yield f"{verdict.outcome}: {len(verdict.runs)} runs on {', '.join(verdict.providers) or 'no provider'}"
+    yield f"{verdict.outcome}: {counted(len(verdict.runs), 'run')} on {', '.join(verdict.providers) or 'no provider'}"
     yield from (f"  because {reason}" for reason in verdict.reasons)
     if verdict.divergence is not None:
         yield from (f"  {line}" for line in verdict.divergence.lines())

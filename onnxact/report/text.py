@@ -15,6 +15,7 @@ from rich.text import Text
 
 from onnxact.report.evidence import Block, blocks, headline
 from onnxact.report.printable import printable
+from onnxact.words import counted
 
 if TYPE_CHECKING:
     from onnxact.check import Drift, Verdict
@@ -117,7 +118,8 @@ def _grouped(rows: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> It
 
 def inspection(found: Inspection, *, verbose: bool) -> Iterator[RenderableType]:
     """Yield the sites of a model: one a row, or grouped by what they are."""
-    title = f"{sum(found.op_counts.values())} nodes, {len(found.sites) or 'no'} activations"
+    activations = counted(len(found.sites), "activation") if found.sites else "no activations"
+    title = f"{counted(sum(found.op_counts.values()), 'node')}, {activations}"
     columns = ("activation", "form", "parameters", "dtype")
     if not found.sites:
         yield Text(title, style="bold")

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from onnxact.torch.classes import Meaning, Parameters
+from onnxact.words import counted
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Swap:
 
     def summary(self) -> str:
         """Return what was changed, what was skipped and why, in lines."""
-        lines = [f"swap: {len(self.sites)} sites swapped, {len(self.skipped)} skipped"]
+        lines = [f"swap: {counted(len(self.sites), 'site')} swapped, {len(self.skipped)} skipped"]
         kinds = Counter(f"{site.before} -> {site.after}" for site in self.sites)
         lines += [f"  {count} x {kind}" for kind, count in kinds.most_common()]
         for note, paths in self.notes.items():

@@ -34,6 +34,7 @@ from onnxact.check.site_evidence import Meaning, SiteProbe
 from onnxact.check.site_part import Part, common_shape, cut_out, joined
 from onnxact.check.subject import Subject
 from onnxact.check.tolerance import Tolerance
+from onnxact.words import counted
 
 Array = npt.NDArray[Any]
 
@@ -205,13 +206,9 @@ def described(trials: Mapping[SiteProbe, Trial], backend: Backend) -> Iterator[s
     same = [trial for trial in trials.values() if trial.text == "same"]
     if same:
         largest = max(trial.largest for trial in same)
-        ran = f"{_sites(len(same))} cut out and run on {backend.title} over [-100, 100]"
+        ran = f"{counted(len(same), 'site')} cut out and run on {backend.title} over [-100, 100]"
         yield f"{ran}: at most {largest:.3g} from before"
     reasons = dict.fromkeys(trial.text for trial in trials.values() if trial.text.startswith("not run"))
     for reason in reasons:
         count = sum(trial.text == reason for trial in trials.values())
-        yield f"{_sites(count)} not run on {backend.title} on its own: {reason.removeprefix('not run: ')}"
-
-
-def _sites(count: int) -> str:
-    return "1 site" if count == 1 else f"{count} sites"
+        yield f"{counted(count, 'site')} not run on {backend.title} on its own: {reason.removeprefix('not run: ')}"
