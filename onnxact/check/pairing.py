@@ -28,6 +28,9 @@ from onnxact.rewrite.match import matches
 from onnxact.rewrite.recorded import recorded_sites
 from onnxact.rewrite.site import Site
 
+Place = tuple[str, str]
+"""Scope path, and the value that a site makes there."""
+_NOWHERE = ("", "")
 _RANDOM = {"noisy_relu"}
 
 
@@ -70,15 +73,21 @@ class Pairing:
     def probes(self) -> tuple[SiteProbe, ...]:
         """Every site of both models, those of `before` first."""
         first, second = self.sites
-        taken: dict[tuple[str, str], Site] = {}
-        found: list[SiteProbe] = []
-        for (path, output), site in first.items():
-            place = self._counterpart(path, output, site)
-            other = second.get(place) if place is not None else None
-            if place is not None and other is not None:
-                taken[place] = other
-            found.append(self._paired(site, place, other))
-        rest = [self._unpaired(site) for place, site in second.items() if place not in taken]
+        places = {own: self._counterpart(*own, site) for own, site in first.items()}
+        known = {own: place for own, place in places.items() if place is not None and place in second}
+        merged = {own: known[twin] for own, twin in _twins(first, known).items() if places[own] is None}
+        places.update(merged)
+        found = [
+            self._paired(site, place, second.get(place or _NOWHERE))
+            for site, place in zip(first.values(), places.values(), strict=True)
+        ]
+        back = {place: own for own, place in known.items()}
+        split = {place: first[back[twin]] for place, twin in _twins(second, back).items()}
+        rest = [
+            self._paired(split[place], place, site) if place in split else self._unpaired(site)
+            for place, site in second.items()
+            if place not in back
+        ]
         settled = [probe for probe in (*found, *rest) if not _is_random(probe)]
         steps = self._steps(settled)
         return tuple(probe for probe in settled if (probe.only_in, probe.scope, probe.output) not in steps)
@@ -202,6 +211,22 @@ class Pairing:
         if path is None or scope is None or any(scope.owner(name) is None for name in names):
             return _probe(site.scope.path, site.node, names, after=meaning, only_in="after")
         return _probe(path, site.node, names, after=meaning)
+
+
+def _twins(sites: Mapping[Place, Site], paired: Mapping[Place, Place]) -> dict[Place, Place]:
+    """Site -> a paired one of the same model that computes the same of the same value: of equal ones, optimisers keep
+    one.
+    """
+    by_input: dict[tuple[str, str, str], list[Place]] = {}
+    for path, output in paired:
+        site = sites[path, output]
+        by_input.setdefault((path, site.input, site.activation), []).append((path, output))
+    found: dict[Place, Place] = {}
+    for own, site in sites.items():
+        for twin in by_input.get((own[0], site.input, site.activation), ()) if own not in paired else ():
+            if same_function(_meaning(site), _meaning(sites[twin])):
+                found.setdefault(own, twin)
+    return found
 
 
 def _floating(view: View) -> dict[tuple[str, str], Site]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from onnxact.check import SiteProbe
+from onnxact.check import SiteProbe, check
 from onnxact.check.pairing import Pairing
 from onnxact.check.site_evidence import Meaning
 from onnxact.check.subject import open_subject
@@ -110,3 +110,18 @@ def test_a_site_named_by_its_values_is_completed() -> None:
     assert forms(unknown) == (None, None)
     own = Meaning("relu", "op")
     assert pairing.completed(SiteProbe("", "", "x", "y", before=own)).before is own
+
+
+def test_equal_sites_of_which_one_is_left() -> None:
+    """Two LeakyRelus of one value, merged: both are the one that is left; and the other way round."""
+    two = unary("a = LeakyRelu<alpha = 0.2>(x) b = LeakyRelu<alpha = 0.2>(x) p = Sin(a) q = Cos(b) y = Mul(p, q)")
+    one = unary("a = LeakyRelu<alpha = 0.2>(x) p = Sin(a) q = Cos(a) y = Mul(p, q)")
+    other = unary("a = LeakyRelu<alpha = 0.2>(x) b = LeakyRelu<alpha = 0.3>(x) p = Sin(a) q = Cos(b) y = Mul(p, q)")
+    for before, after in ((two, one), (one, two)):
+        probes = paired(before, after)
+        assert [forms(probe) for probe in probes] == [("leaky_relu op", "leaky_relu op")] * 2
+        assert not any(probe.only_in for probe in probes)
+        verdict = check(before, after, providers=["cpu"])
+        assert verdict.equivalent, verdict.summary()
+    for before, after in ((other, one), (one, other)):
+        assert check(before, after, providers=["cpu"]).outcome == "different"
