@@ -259,9 +259,11 @@ def _failed(before: list[Array] | RunFailure, after: list[Array] | RunFailure) -
 
 
 def _against(standard: Standard | None, trial: _Trial, y: Array) -> Accuracy | None:
-    if standard is None:
-        return None
-    return judge(standard, trial.x, y, inputs="on its own", channel_axis=trial.channel_axis)
+    """None where nothing is known of the function, or not all parameters: then the two are compared."""
+    found = (
+        None if standard is None else judge(standard, trial.x, y, inputs="on its own", channel_axis=trial.channel_axis)
+    )
+    return None if found is None or found.problem else found
 
 
 def _close(x: Array, before: Array, after: Array) -> npt.NDArray[np.bool_]:

@@ -51,6 +51,8 @@ class Part:
         """The part of `source` alone, for inputs of these types."""
         model = ModelProto(ir_version=source.ir_version)
         model.opset_import.extend(source.opset_import)
+        if any(self.graph.nodes[index].domain for index in self.nodes):
+            model.functions.extend(source.functions)
         graph = model.graph
         graph.name = "part"
         graph.node.extend(self.graph.nodes[index] for index in self.nodes)

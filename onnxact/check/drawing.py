@@ -173,7 +173,8 @@ def near(values: Array, number: float, turn: int, limits: tuple[float, float] | 
     ends = np.array([-np.inf, np.inf]).astype(values.dtype)
     around = np.array([at, np.nextafter(at, ends[0]), np.nextafter(at, ends[1])], values.dtype)
     found = values.copy().reshape(-1)
-    found[::2] = np.resize(np.roll(around, -turn), found[::2].shape)
+    for position, value in enumerate(np.roll(around, -turn)):
+        found[2 * position :: 2 * around.size] = value
     found = found.reshape(values.shape)
     return found if limits is None else rounded_within(found.astype(np.float64), values.dtype, *limits)
 

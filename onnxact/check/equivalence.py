@@ -17,9 +17,10 @@ from onnxact.check.distance import UNIT_ROUNDOFF
 from onnxact.check.divergence import find_divergence
 from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
-from onnxact.check.further import further_feeds, single_feeds
+from onnxact.check.further import further_feeds, sized_feeds
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.interface import interface_differences, interface_notes, unread_inputs
+from onnxact.check.interval import Interval
 from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.pairs import Held, Pair, PairEvidence, open_primary, run_pair
@@ -244,8 +245,9 @@ def _sites(job: _Job, feeding: Feeding, provider: str) -> Judged:
             job.memory_budget,
             job.progress,
             lambda model, conditions: further_feeds(job.recipe, feeding.guess, thresholds(model, conditions)),
-            lambda: single_feeds(job.recipe, feeding.guess),
+            lambda sizes: sized_feeds(job.recipe, feeding.guess, sizes),
             job.tolerance,
+            {name: Interval(*ends) for name in job.recipe.names if (ends := job.recipe.limits.of(name)) is not None},
         )
     )
 

@@ -68,10 +68,14 @@ class Recipe:
         return self._sources.setdefault(guess, Source(self.readers, self.shapes, self.limits, guess))
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs that a set has to have."""
+        return tuple(value.name for value in self.readers.required)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The inputs that have to be made up in some set."""
-        needed = [value.name for value in self.readers.required]
-        return tuple(name for name in needed if not all(name in feed.values for feed in self.given))
+        return tuple(name for name in self.names if not all(name in feed.values for feed in self.given))
 
     @property
     def complete(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -42,12 +42,17 @@ def further_feeds(recipe: Recipe, guess: Guess, compared: Thresholds | None = No
         yield _resized(recipe, replace(guess, first=size, other=size, apart=0))
 
 
-def single_feeds(recipe: Recipe, guess: Guess) -> Iterator[Feed]:
-    """Every open dimension is 1, and the first one of every input alone: what a size of 1 hides or makes special."""
+def sized_feeds(recipe: Recipe, guess: Guess, sizes: Sequence[int]) -> Iterator[Feed]:
+    """Every open dimension is 1, and the first one of every input alone: what a size of 1 hides or makes special. Then
+    every open one is of these sizes, with a first one as it was guessed, and as well.
+    """
     if recipe.complete:
         return
     seen = {_shapes(feed_of(recipe, recipe.seeds[0], guess))}
-    for option in (replace(guess, first=1, other=1, shape=(1, 1), apart=0), replace(guess, first=1, apart=0)):
+    options = [replace(guess, first=1, other=1, shape=(1, 1), apart=0), replace(guess, first=1, apart=0)]
+    for size in sizes:
+        options += [replace(guess, other=size, apart=0), replace(guess, first=size, apart=0)]
+    for option in options:
         feed = _resized(recipe, option)
         if _shapes(feed) not in seen:
             seen.add(_shapes(feed))

@@ -15,7 +15,7 @@ from onnxact.check.exchange import Names, differing_constants
 from onnxact.check.interval import ANY, Interval
 from onnxact.check.meaning import keeps_bits, meaning_of
 from onnxact.check.pairing import Pairing
-from onnxact.check.placing import Instance, Placed, place
+from onnxact.check.placing import Instance, Placed, computed_names, place
 from onnxact.check.region import between
 from onnxact.check.scopes import Chain
 from onnxact.check.site_evidence import FromCaller, Meaning, SiteProbe
@@ -196,8 +196,10 @@ class Knowledge:
         graph, skipped = self.pairing.graphs[side], SIDES[1 - side]
         probes = [probe for probe in self.probes if not probe.scope and probe.only_in != skipped]
         found: set[int] = set()
-        for entering, leaving in (probe.names(SIDES[side]) for probe in probes):
-            found.update(between(graph.nodes, graph.made_by, {entering}, leaving))
+        for probe in probes:
+            entering, leaving = probe.names(SIDES[side])
+            operands = {*computed_names(probe.before), *computed_names(probe.after)} - {entering}
+            found.update(between(graph.nodes, graph.made_by, {entering, *operands}, leaving))
         return found
 
     # What can enter it

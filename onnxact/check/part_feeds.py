@@ -25,12 +25,14 @@ from onnxact.errors import UsageError
 
 Array = npt.NDArray[Any]
 Values = Mapping[str, Any]
+Change = tuple[str, Callable[[Array], Array]]
 
 _FEWEST, _MOST = 2, 6
 _ENOUGH = 1 << 10
 """How many elements are tried: small tensors in more sets, so that what is rare among them is met."""
-_TOO_MANY = 1 << 22
-"""Of more elements none are made up: the nodes around large tensors are those of small ones."""
+TOO_MANY = 1 << 24
+"""Of more elements none are made up."""
+_MANY = 1 << 22
 TIES = "rounded to halves"
 _LEVEL = 2.0
 """The largest of the values of which many are equal."""
@@ -38,14 +40,15 @@ _SMALL, _TINY, _FAR = 1e-3, 1e-6, 100.0
 _LARGE: Mapping[str, float] = {"float16": 10.0}
 _OTHERWISE_LARGE = 30.0
 _HUGE = (1e3, 1e10)
-"""Beyond the integer types, for ops that round nothing."""
+"""Beyond the integer types."""
+_TRUTHS: tuple[Change, ...] = (("none true", np.zeros_like), ("all true", np.ones_like))
 
 
 @dataclass(frozen=True)
 class PartFeeds:
     """`model` is the part, `seen` what enters it, `possible` what can, by name. `kept`: what is as it was seen.
 
-    `numbers` are the constants of the part. `exact`: its ops round nothing, so that any magnitude tells something.
+    `numbers` are the constants of the part. `boundless`: any magnitude tells something, and not only what overflows.
     """
 
     model: ModelProto
@@ -53,33 +56,47 @@ class PartFeeds:
     possible: Mapping[str, Interval]
     kept: frozenset[str] = frozenset()
     numbers: tuple[float, ...] = ()
-    exact: bool = False
+    boundless: bool = False
 
     def __iter__(self) -> Iterator[tuple[str, Values]]:
         """Each set with what it is, in words."""
         yield "values of a run", self.seen
         count = sum(np.size(value) for value in self.seen.values())
-        if not self.seen or count > _TOO_MANY:
+        if not self.seen or count > TOO_MANY:
             return
-        for seed in range(min(max(_ENOUGH // max(count, 1), _FEWEST), _MOST)):
+        fewest = 1 if count > _MANY else _FEWEST
+        for seed in range(min(max(_ENOUGH // max(count, 1), fewest), _MOST)):
             made = self._made(seed)
             if made is None:
                 return
             yield f"made-up values {seed}", self._within({**self.seen, **made})
-            drawn = {name: value for name, value in made.items() if is_float(value)}
-            for how, change in self._changes(seed) if drawn else ():
-                changed = {name: change(value) for name, value in drawn.items()}
-                yield f"made-up values {seed}, {how}", self._within({**self.seen, **changed})
+            for how, changed in self._changed(made, seed):
+                yield f"made-up values {seed}, {how}", self._within({**self.seen, **made, **changed})
 
-    def _changes(self, seed: int) -> Iterator[tuple[str, Callable[[Array], Array]]]:
-        yield TIES, lambda value: np.clip(np.rint(2 * value) / 2, -_LEVEL, _LEVEL).astype(value.dtype)
+    def _changed(self, made: Values, seed: int) -> Iterator[tuple[str, Values]]:
+        """What the changes make of all floating values, of all truth values, and of one floating value at a time."""
+        floats = [name for name, value in made.items() if is_float(value)]
+        truths = [name for name, value in made.items() if _is_truth(value)]
+        one = floats[seed % len(floats) :][:1] if floats else []
+        kinds = ((floats, self._changes()), (truths, _TRUTHS), (one, self._near(seed)))
+        for names, changes in kinds:
+            for how, change in changes if names else ():
+                yield how, {name: change(made[name]) for name in names}
+
+    def _near(self, turn: int) -> Iterator[Change]:
         for number in self.numbers:
-            yield f"about {number:g}", lambda value, number=number: near(value, number, seed % 3)  # type: ignore[misc]
+            yield f"about {number:g}", lambda value, number=number: near(value, number, turn % 3)  # type: ignore[misc]
+
+    def _changes(self) -> Iterator[Change]:
+        yield TIES, lambda value: np.clip(np.rint(2 * value) / 2, -_LEVEL, _LEVEL).astype(value.dtype)
         yield "small", lambda value: moved(value, _SMALL, 0.0)
         yield "tiny", lambda value: moved(value, _TINY, 0.0)
         yield "large", lambda value: moved(value, _LARGE.get(value.dtype.name, _OTHERWISE_LARGE), 0.0)
-        yield "far from 0", lambda value: moved(value, 1.0, _FAR)
-        for factor in _HUGE if self.exact else ():
+        yield "none below 0", np.abs
+        yield "none above 0", lambda value: 0 - np.abs(value)
+        yield "far above 0", lambda value: moved(value, 1.0, _FAR)
+        yield "far below 0", lambda value: moved(value, 1.0, -_FAR)
+        for factor in _HUGE if self.boundless else ():
             yield f"times {factor:g}", lambda value, factor=factor: moved(value, factor, 0.0)  # type: ignore[misc]
 
     def _made(self, seed: int) -> Values | None:
@@ -102,7 +119,8 @@ class PartFeeds:
         )
 
     def _within(self, values: Values) -> Values:
-        return {name: _held(value, self.possible.get(name, ANY)) for name, value in values.items()}
+        kept = self.kept
+        return {n: v if n in kept else _held(v, self.possible.get(n, ANY)) for n, v in values.items()}
 
 
 def nudged(values: Values) -> Values:
@@ -119,6 +137,16 @@ def _nudged(rng: np.random.Generator, value: Array) -> Array:
 
 
 def _held(value: Any, possible: Interval) -> Any:
-    if not is_float(value) or possible == ANY:
+    if not isinstance(value, np.ndarray) or possible == ANY:
         return value
-    return np.clip(value.astype(np.float64), possible.low, possible.high).astype(value.dtype)
+    if is_float(value):
+        return np.clip(value.astype(np.float64), possible.low, possible.high).astype(value.dtype)
+    if value.dtype.kind not in "iu":
+        return value
+    ends = np.iinfo(value.dtype)
+    low, high = (int(min(max(end, ends.min), ends.max)) for end in (possible.low, possible.high))
+    return np.clip(value, low, high)
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == bool

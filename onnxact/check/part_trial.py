@@ -22,7 +22,7 @@ from onnxact.check.exchange import array_of
 from onnxact.check.fingerprint import op_of
 from onnxact.check.inputs import is_float
 from onnxact.check.interval import Interval
-from onnxact.check.part_feeds import TIES, PartFeeds, Values, nudged
+from onnxact.check.part_feeds import TIES, TOO_MANY, PartFeeds, Values, nudged
 from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.tolerance import Tolerance
 from onnxact.check.verdict import Run
@@ -36,7 +36,7 @@ _EXACT = frozenset({
     *("Unsqueeze", "Flatten", "Expand", "Shape", "Round", "Floor", "Ceil", "ReduceMax", "ReduceMin"),
 })  # fmt: skip
 """Ops that round nothing: a comparison after them is no matter of rounding."""
-_MOST_NUMBERS = 8
+_MOST_NUMBERS, _SHORT = 8, 64
 _FEW = 1 << 15
 """Elements for which waking other threads takes longer than the work."""
 _RUN = Run("", "", optimise=False)
@@ -63,7 +63,10 @@ class Trial:
         problem = next((str(item) for item in self._sessions if not isinstance(item, Session)), "")
         if problem:
             return "untried", problem
-        feeds = PartFeeds(self._model, self.seen, self.possible, self.kept, self._numbers, exact=self._rounds_nothing)
+        if sum(np.size(value) for value in self.seen.values()) > TOO_MANY:
+            return "untried", f"more than {TOO_MANY:,} numbers enter it"
+        boundless = self._rounds_nothing or "Cast" in self._ops
+        feeds = PartFeeds(self._model, self.seen, self.possible, self.kept, self._numbers, boundless)
         count = 0
         for label, feed in feeds:
             text = self._compared(feed, at_ties=label.endswith(TIES))
@@ -76,13 +79,15 @@ class Trial:
         """In what both differ; None where the first gives nothing to compare."""
         before = _result(self.parts[0], self._sessions[0], feed)
         after = _result(self.parts[1], self._sessions[1], self._of_after(feed))
-        if before is None or after is None:
+        if isinstance(before, RunFailure):
             return None
+        if isinstance(after, RunFailure):
+            return f"after, it {after}" if after.is_of_model else None
         found = self._difference(before, after, {})
         if not found or at_ties or self._rounds_nothing:
             return found
         again = _result(self.parts[0], self._moved, nudged(feed))
-        if again is None:
+        if isinstance(again, RunFailure):
             return None
         return self._difference(before, after, noise_levels(sized("", before), sized("", again)))
 
@@ -110,7 +115,9 @@ class Trial:
 
     @cached_property
     def _moved(self) -> object:
-        """A session of the part in the first model with its constants moved by one rounding."""
+        """A session of the part in the first model with its constants moved by one rounding; whole numbers, which may
+        be exponents or counts, stay.
+        """
         model = ModelProto()
         model.CopyFrom(self._model)
         tensors = list(model.graph.initializer)
@@ -119,7 +126,8 @@ class Trial:
         for tensor in tensors:
             value = array_of(tensor, None) if tensor.data_location != TensorProto.EXTERNAL else None
             if value is not None and is_float(value):
-                tensor.CopyFrom(numpy_helper.from_array(nudged({"": value})[""], tensor.name))
+                moved = np.where(value == np.rint(value), value, nudged({"": value})[""]).astype(value.dtype)
+                tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
         subject, provider = replace(self.case.subjects[0], model=model, path=None), self.case.run.provider
         return open_session(subject, provider, optimise=False, threads=self._threads)
 
@@ -129,30 +137,34 @@ class Trial:
 
     @cached_property
     def _rounds_nothing(self) -> bool:
-        return all(op_of(part.graph.nodes[index]) in _EXACT for part in self.parts for index in part.nodes)
+        return self._ops <= _EXACT
+
+    @cached_property
+    def _ops(self) -> set[str]:
+        return {op_of(part.graph.nodes[index]) for part in self.parts for index in part.nodes}
 
     @property
     def _numbers(self) -> tuple[float, ...]:
-        """The constants of one element."""
+        """The constants of few elements."""
         found: set[float] = set()
         for part in self.parts:
             names = {name for index in part.nodes for name in part.graph.nodes[index].input}
             tensors = (part.graph.constants[name] for name in names if name in part.graph.constants)
-            values = (array_of(tensor, part.graph.folder) for tensor in tensors if math.prod(tensor.dims) == 1)
-            found.update(float(value.ravel()[0]) for value in values if value is not None and is_float(value))
+            values = (array_of(tensor, part.graph.folder) for tensor in tensors if math.prod(tensor.dims) <= _SHORT)
+            found.update(*(map(float, v.ravel()) for v in values if v is not None and is_float(v)))
         return tuple(sorted(filter(math.isfinite, found))[:_MOST_NUMBERS])
 
 
 def _result(part: Part, session: object, values: Values) -> Any:
-    """What a part gives, None where it does not run."""
+    """What a part gives; a RunFailure where it does not run."""
     if not isinstance(session, Session):
-        return None
+        return session if isinstance(session, RunFailure) else RunFailure("load", str(session), of_model=False)
     found = run_session(session, {name: values[name] for name in part.inputs})
-    return None if isinstance(found, RunFailure) else found[part.output]
+    return found if isinstance(found, RunFailure) else found[part.output]
 
 
 def _difference(before: Any, after: Any, tolerance: Tolerance, noise: Mapping[str, float]) -> str | None:
-    """In what they differ, where the first is finite; None where it is so nowhere."""
+    """In what they differ, where the first is finite; None where it is so nowhere, or moves as far for itself."""
     if is_float(before) and is_float(after) and before.shape == after.shape:
         finite = np.isfinite(before)
         if not finite.any():
@@ -161,4 +173,5 @@ def _difference(before: Any, after: Any, tolerance: Tolerance, noise: Mapping[st
             return ""
         before, after = before[finite], after[finite]
     items = compare("", _RUN, before, after, tolerance=tolerance, noise=noise)
-    return next((item.reason for item in items if item.outcome == "different"), "")
+    different = next((item.reason for item in items if item.outcome == "different"), "")
+    return different or (None if any(item.outcome == "inconclusive" for item in items) else "")

@@ -17,7 +17,7 @@ from onnxact.check.inputs import Feed
 from onnxact.check.interval import Interval
 from onnxact.check.knowledge import SIDES, Knowledge
 from onnxact.check.lifting import lift
-from onnxact.check.placing import place
+from onnxact.check.placing import computed_names, place
 from onnxact.check.site_evidence import SiteProbe
 from onnxact.check.watching import Watched, Watcher, Watching
 
@@ -80,12 +80,15 @@ class Reach:
 def _same_sites(known: Knowledge, side: int) -> Sites:
     """The sites of one model that are the same on their own in both.
 
-    Where one side is no form of the table, what it chooses counts with the rest: points that were tried need not turn
-    a condition that nobody knows.
+    One with a parameter that is computed depends on more than what enters it, so that its nodes count. Where one side
+    is no form of the table, what it chooses counts with the rest: points that were tried need not turn a condition that
+    nobody knows.
     """
     found: dict[tuple[str, str], tuple[str, str]] = {}
     for number, probe in enumerate(known.probes):
         alone = known.alone.get(probe)
+        if computed_names(probe.before) or computed_names(probe.after):
+            continue
         is_known = probe.before is not None and probe.after is not None
         if alone is not None and alone.is_same and (is_known or alone.is_identical):
             path = known.pairing.paths.get(probe.scope, "") if side and probe.scope else probe.scope

@@ -6,7 +6,7 @@ anything but sites tells the models apart; further inputs for branches that none
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from onnx import ModelProto
@@ -15,13 +15,15 @@ from onnxact.check.agreement import agreeing
 from onnxact.check.alone import ELEM_TYPES, Alone
 from onnxact.check.exchange import Exchange
 from onnxact.check.inputs import Feed
-from onnxact.check.interval import ANY
+from onnxact.check.interval import ANY, Interval
 from onnxact.check.knowledge import Knowledge
 from onnxact.check.lifting import Lifted, lift
+from onnxact.check.placing import computed_names
 from onnxact.check.reaching import Reach, Search
 from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
+from onnxact.check.sizing import sizes_between
 from onnxact.check.stretch import Stretches
 from onnxact.check.subject import Subject
 from onnxact.check.tally import missing
@@ -45,8 +47,9 @@ def _silent(_what: str, _done: float) -> None:
 class SiteJob:
     """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
 
-    `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions, `single`
-    those with dimensions of size 1. `tolerance` is that of outputs; `exact`: on the CPU a site has to keep the bits.
+    `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions, `sized`
+    those with dimensions of size 1 and of given ones. `tolerance` is that of outputs, `limits` what inputs
+    lie in; `exact`: on the CPU a site has to keep the bits.
     `memory_budget`, in bytes, is for values held at a time.
     """
 
@@ -60,8 +63,9 @@ class SiteJob:
     memory_budget: int = DEFAULT_MEMORY_BUDGET
     progress: Progress = _silent
     search: Search = _nothing
-    single: Candidates = tuple
+    sized: Callable[[Sequence[int]], Iterable[Feed]] = lambda _sizes: ()
     tolerance: Tolerance = field(default_factory=Tolerance)
+    limits: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,15 +95,17 @@ def judge_sites(job: SiteJob) -> Judged:
     exchange = Exchange(job.before, job.after, () if job.sites else known.other_constants, job.feeds, job.provider)
     found = _judged(job, known, exchange) if known.probes else Judged(exchange)
     reached = Reach(known, job.search, job.memory_budget).run((*job.feeds, *found.feeds))
-    further = (*found.feeds, *reached.feeds, *_single(job, known))
+    further = (*found.feeds, *reached.feeds, *_sized(job, known))
     exchange = replace(exchange, feeds=(*job.feeds, *further))
     found = replace(found, exchange=exchange, feeds=further, doubts=reached.doubts)
     return found if job.sites else replace(found, besides=known.surroundings.difference, unlike=_unlike(job, known))
 
 
-def _single(job: SiteJob, known: Knowledge) -> Iterator[Feed]:
-    """For models with other nodes, inputs with dimensions of size 1 on which the first runs."""
-    feeds = [] if job.sites or not known.surroundings.structure else list(job.single())
+def _sized(job: SiteJob, known: Knowledge) -> Iterator[Feed]:
+    """For models with other nodes, inputs of other sizes on which the first runs."""
+    if job.sites or not known.surroundings.structure:
+        return
+    feeds = list(job.sized(sizes_between(*known.pairing.graphs)))
     session = open_session(job.before, job.provider, optimise=False) if feeds else None
     if isinstance(session, Session):
         yield from (feed for feed in feeds if not isinstance(run_session(session, feed.values), RunFailure))
@@ -110,11 +116,15 @@ def _unlike(job: SiteJob, known: Knowledge) -> Unlike | None:
         return None
     ends = [(probe.names("before"), probe.names("after")) for probe in known.probes if _is_in_both(probe)]
     sites = {(first[1], second[1]): (first[0], second[0]) for first, second in ends}
-    return Unlike(job.before, job.after, job.feeds[0], job.provider, job.memory_budget, sites, job.tolerance)
+    return Unlike(
+        job.before, job.after, job.feeds[0], job.provider, job.memory_budget, sites, job.tolerance, job.limits
+    )
 
 
 def _is_in_both(probe: SiteProbe) -> bool:
-    return not probe.scope and not probe.only_in and probe.before is not None and probe.after is not None
+    """Whether a site of both main graphs is a function of what enters it alone."""
+    known = not probe.scope and not probe.only_in and probe.before is not None and probe.after is not None
+    return known and not computed_names(probe.before) and not computed_names(probe.after)
 
 
 def _judged(job: SiteJob, known: Knowledge, exchange: Exchange) -> Judged:

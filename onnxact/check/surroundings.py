@@ -14,6 +14,7 @@ import numpy as np
 from onnx import AttributeProto, FunctionProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
 from onnxact.check.graph import constants
+from onnxact.check.placing import computed_names
 from onnxact.check.scopes import Stored
 from onnxact.check.site_evidence import SiteProbe
 from onnxact.check.subject import Subject
@@ -118,6 +119,10 @@ class _Walk:
         probe = self.sites.get((first.path, name))
         if probe is not None and probe.names("after")[1] == other:
             self.pending.append((first, second, probe.input, probe.names("after")[0]))
+            operands = computed_names(probe.before), computed_names(probe.after)
+            same = len(operands[0]) == len(operands[1]) or None in (probe.before, probe.after)
+            _demand(same, f"a parameter of {probe} is computed in one model only")
+            self.pending.extend((first, second, *names) for names in zip(*operands, strict=False))
             return
         known = self._constants(first, second)
         ours, theirs = known[0].get(name), known[1].get(other)

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from onnx import NodeProto
+
 from onnxact.check.alignment import Aligned
 from onnxact.check.bounds import Values, interval, values_of
 from onnxact.check.case import Case
@@ -24,8 +26,9 @@ from onnxact.check.fingerprint import attributes_of, op_of
 from onnxact.check.graph import required_inputs
 from onnxact.check.inputs import Feed
 from onnxact.check.interval import Interval
+from onnxact.check.ops import differing_ops, ops_in
 from onnxact.check.part_trial import Found, Trial
-from onnxact.check.region import reads
+from onnxact.check.region import behind, reads
 from onnxact.check.session import Outputs, RunFailure
 from onnxact.check.subject import Subject
 from onnxact.check.tolerance import Tolerance
@@ -41,6 +44,14 @@ _FURTHER = 16
 """How many parts are tried that reach back over what was not shown to be the same."""
 _UNKNOWN = math.inf
 """The size of a value that is no tensor, or that ONNX Runtime does not give."""
+_NARROWING = frozenset({
+    *("DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear", "Round", "Floor", "Ceil", "Sign", "Cast"),
+    *("ArgMax", "ArgMin", "NonZero", "OneHot", "Softmax", "LpNormalization", "TopK", "Unique"),
+})  # fmt: skip
+_KEEPING = frozenset({
+    *("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split", "Gather", "Expand"),
+    *("Tile", "MaxPool", "Relu", "Neg", "Abs"),
+})  # fmt: skip
 _MEASURES = frozenset({"Shape", "Size"})
 _RUN = Run("", "", optimise=False)
 
@@ -62,7 +73,7 @@ class Tried:
 class Unlike:
     """Two models with the same inputs and outputs, and how they are run.
 
-    `sites`: what leaves a site, before and after -> what enters it.
+    `sites`: what leaves a site, before and after -> what enters it. `limits`: what inputs of the models lie in.
     """
 
     before: Subject
@@ -72,22 +83,24 @@ class Unlike:
     memory_budget: int
     sites: Mapping[Ends, Ends] = field(default_factory=dict)
     tolerance: Tolerance = field(default_factory=Tolerance)
+    limits: Mapping[str, Interval] = field(default_factory=dict)
 
     @cached_property
     def tried(self) -> Tried:
         """What trying all of them showed. Raises ProviderError."""
         run = replace(_RUN, provider=self.provider)
         case = Case(self.before, self.after, self.feed, run, False, self.memory_budget)
-        return _Walk(case, self.sites, self.tolerance).run()
+        return _Walk(self, case).run()
 
 
 class _Walk:
     """Goes through the values that two models have in common, from the inputs on."""
 
-    def __init__(self, case: Case, sites: Mapping[Ends, Ends], tolerance: Tolerance) -> None:
+    def __init__(self, asked: Unlike, case: Case) -> None:
         self.case = case
-        self.tolerance = tolerance
-        self.sites = sites
+        self.tolerance = asked.tolerance
+        self.sites = asked.sites
+        self.intervals: dict[str, Interval] = dict(asked.limits)
         self.graphs = case.graphs
         self.given = {value.name for value in required_inputs(self.graphs[0].graph)}
         self.shown: dict[str, str] = {name: name for name in self.given}
@@ -105,7 +118,7 @@ class _Walk:
         pairs = self._agreeing()
         self.ahead = self._look_ahead(pairs)
         for pair in pairs:
-            if pair.identical or self._follows(pair) or self._is_same(pair):
+            if self._is_identical(pair) or self._follows(pair) or self._is_same(pair):
                 self.shown[pair.before], self.back[pair.after] = pair.after, pair.before
         outputs = [value.name for value in self.graphs[0].graph.output]
         missing = [name for name in outputs if not self._corresponds(name, name)]
@@ -128,6 +141,15 @@ class _Walk:
 
     # What needs no run
 
+    def _is_identical(self, pair: Aligned) -> bool:
+        """Whether a value is made by the same nodes, which mean the same."""
+        return pair.identical and not self._suspects
+
+    @cached_property
+    def _suspects(self) -> frozenset[str]:
+        """Ops that may not mean the same in both models: of other versions, and local functions that are others."""
+        return differing_ops(*(subject.model for subject in self.case.subjects))
+
     def _follows(self, pair: Aligned) -> bool:
         """Whether the same site or the same node makes a value, of what was shown to be the same."""
         ends = self.sites.get((pair.before, pair.after))
@@ -137,15 +159,20 @@ class _Walk:
         if makers[0] is None or makers[1] is None:
             return False
         one, other = (graph.nodes[index] for graph, index in zip(self.graphs, (makers[0], makers[1]), strict=True))
-        if op_of(one) != op_of(other) or attributes_of(one) != attributes_of(other):
+        made = list(one.output).index(pair.before) == list(other.output).index(pair.after)
+        return made and self._is_same_op(one, other) and self._reads_same(one, other)
+
+    def _is_same_op(self, one: NodeProto, other: NodeProto) -> bool:
+        same = op_of(one) == op_of(other) and attributes_of(one) == attributes_of(other)
+        return same and (not self._suspects or self._suspects.isdisjoint(ops_in([one])))
+
+    def _reads_same(self, one: NodeProto, other: NodeProto) -> bool:
+        """Bodies that are the same to the byte read values of the same names."""
+        captured = (set(reads(one)) - set(one.input), set(reads(other)) - set(other.input))
+        if len(one.input) != len(other.input) or captured[0] != captured[1]:
             return False
-        if list(one.output).index(pair.before) != list(other.output).index(pair.after):
-            return False
-        read = list(one.input), list(other.input)
-        captured = (set(reads(one)) - set(read[0]), set(reads(other)) - set(read[1]))
-        if len(read[0]) != len(read[1]) or captured[0] != captured[1]:
-            return False
-        return all(map(self._corresponds, *read)) and all(self._corresponds(name, name) for name in captured[0])
+        own = all(map(self._corresponds, one.input, other.input))
+        return own and all(self._corresponds(name, name) for name in captured[0])
 
     def _corresponds(self, before: str, after: str) -> bool:
         if not before or not after:
@@ -173,6 +200,10 @@ class _Walk:
             )
             return False
         found, text = self._trial(parts)
+        if found == "differs" and made.isdisjoint(self.differing):
+            wider = self._parts(pair, self._without_derived(self._entering(parts)))
+            if self._entering(wider) != self._entering(parts) and sum(len(part.nodes) for part in wider) <= _LARGEST:
+                found, text = self._trial(wider)
         if found == "same":
             self.same += 1
             return True
@@ -185,7 +216,7 @@ class _Walk:
 
     def _parts(self, pair: Aligned, shown: Mapping[str, str]) -> tuple[Part, Part]:
         """What makes a value in both models, from the same ones that are `shown` to be the same, if there are such."""
-        stops = {name: other for name, other in shown.items() if name != pair.before}
+        stops = {name: other for name, other in shown.items() if name != pair.before and name not in self._narrow}
         while True:
             back = {other: name for name, other in stops.items()}
             first = cut(self.graphs[0], pair.before, stops.keys(), self.given)
@@ -196,13 +227,42 @@ class _Walk:
                 return first, second
             stops = {name: other for name, other in stops.items() if name not in apart}
 
+    def _without_derived(self, names: Sequence[str]) -> dict[str, str]:
+        """What is shown to be the same, but for those of these values that others of them decide: no two that go
+        together only in some combinations enter a part then.
+        """
+        graph = self.graphs[0]
+        derived = set()
+        for name in names:
+            nodes, _ = behind(graph.nodes, graph.made_by, name, self.given)
+            read = {other for index in nodes for other in reads(graph.nodes[index])}
+            if not read.isdisjoint(set(names) - {name}):
+                derived.add(name)
+        return {name: other for name, other in self.shown.items() if name not in derived}
+
+    @cached_property
+    def _narrow(self) -> frozenset[str]:
+        """Values that are not any in a range: whole numbers, those of a grid, what adds up to 1. Made-up ones would be
+        none of them, so that parts begin before.
+        """
+        graph, found = self.graphs[0], set[str]()
+        for node in (graph.nodes[index] for index in graph.order):
+            op = op_of(node)
+            if op in _NARROWING or (op in _KEEPING and node.input and node.input[0] in found):
+                found.update(node.output)
+        return frozenset(found)
+
+    def _entering(self, parts: tuple[Part, Part]) -> tuple[str, ...]:
+        """What enters the part of either model, by its names before."""
+        return tuple(dict.fromkeys((*parts[0].inputs, *(self.back[name] for name in parts[1].inputs))))
+
     def _named(self, pair: Aligned) -> str:
         index = self.graphs[0].made_by.get(pair.before)
         op = f" ({op_of(self.graphs[0].nodes[index])})" if index is not None else ""
         return f"{pair.before!r}{op}"
 
     def _trial(self, parts: tuple[Part, Part]) -> Found:
-        names = tuple(dict.fromkeys((*parts[0].inputs, *(self.back[name] for name in parts[1].inputs))))
+        names = self._entering(parts)
         values = self._values(parts[0].output, names)
         if isinstance(values, str):
             return "untried", values
@@ -217,7 +277,7 @@ class _Walk:
         every = {pair.before: pair.after for pair in pairs}
         known = self.shown, self.back
         self.shown, self.back = {**self.shown, **every}, {**self.back, **{v: k for k, v in every.items()}}
-        changed = [pair for pair in pairs if not pair.identical and not self._follows(pair)]
+        changed = [pair for pair in pairs if not self._is_identical(pair) and not self._follows(pair)]
         found = {pair.before: self._parts(pair, self.shown)[0].inputs for pair in changed}
         self.shown, self.back = known
         return found
@@ -246,7 +306,7 @@ class _Walk:
         self.known = {**given, **({} if isinstance(found, RunFailure) else found)}
 
     def _possible(self, names: Sequence[str]) -> dict[str, Interval]:
-        return {name: interval(self._bounds, name, self._intervals) for name in names if name not in self.given}
+        return {name: interval(self._bounds, name, self.intervals) for name in names}
 
     @cached_property
     def _of_sizes(self) -> set[str]:
@@ -260,10 +320,6 @@ class _Walk:
     @cached_property
     def _bounds(self) -> Values:
         return values_of(self.graphs[0].graph)
-
-    @cached_property
-    def _intervals(self) -> dict[str, Interval]:
-        return {}
 
     def _behind(self, names: Sequence[str]) -> set[str]:
         """The values that these need, up to those that were shown to be the same."""

@@ -17,7 +17,11 @@ NUMBERS = "float half = {0.5}, float zero = {0}, float two = {2}, float three = 
 STEPS = "float step = {0.1}, int8 none = {0}, uint8 least = {0}"
 ENDS = "int64[1] e0 = {0}, int64[1] e4 = {4}, int64[1] e8 = {8}, int64[1] e1 = {1}"
 EPSILON = "float tiny = {1e-5}"
-WEIGHTS = ", ".join((MATRIX, NORM, LAST, NUMBERS, STEPS, ENDS, EPSILON))
+MORE = f"""int64 fifteen = {{15}}, float[16] table = {{{", ".join(map(str, range(16)))}}}, int64 whole = {{2}},
+    int64[6] around = {{0, 0, 1, 0, 0, 1}}, float hundred = {{100}},
+    float[8] levels = {{0.3, 1.3, -0.7, 2.1, 0.9, -1.1, 0.2, 3.3}}"""
+WEIGHTS = ", ".join((MATRIX, NORM, LAST, NUMBERS, STEPS, ENDS, EPSILON, MORE))
+TIES = ("Greater", "GreaterOrEqual")
 DENSE = "a = MatMul(x, w) "
 ROOT = """<domain: "local", opset_import: ["": 18]> Root (t) => (u) {{
     e = Constant<value_float = {}>() q = Mul(t, t) r = Add(q, e) u = Sqrt(r) }}"""
@@ -34,12 +38,13 @@ WRONG: Mapping[str, Sequence[str]] = {
         for last in ("", ", select_last_index = 1")
     ],
     "fewer bits": [DENSE + f"c = Cast<to = {kind}>(a) y = Cast<to = 1>(c)" for kind in (7, 6)],
-    "a tie": [DENSE + f"c = {op}(a, half) y = Where(c, a, x)" for op in ("Greater", "GreaterOrEqual")],
+    "a tie": [DENSE + f"c = {op}(a, half) y = Where(c, a, x)" for op in TIES],
     "no maximum": (DENSE + "y = Softmax(a)", DENSE + "e = Exp(a) t = ReduceSum(e, last) y = Div(e, t)"),
     "a logarithm of 0": (DENSE + "y = LogSoftmax(a)", DENSE + "e = Softmax(a) y = Log(e)"),
     "cancellation": (
-        "m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, last) y = Sub(x, v)",
-        "m = ReduceMean(x, last) q = Mul(x, x) p = ReduceMean(q, last) n = Mul(m, m) v = Sub(p, n) y = Sub(x, v)",
+        "m = ReduceMean(x, last) d = Sub(x, m) q = Mul(d, d) v = ReduceMean(q, last) i = Sin(x) y = Sub(i, v)",
+        "m = ReduceMean(x, last) q = Mul(x, x) p = ReduceMean(q, last) n = Mul(m, m) v = Sub(p, n) i = Sin(x) "
+        "y = Sub(i, v)",
     ),
     "no saturation": (
         "q = QuantizeLinear(x, step, none) y = DequantizeLinear(q, step, none)",
@@ -47,6 +52,29 @@ WRONG: Mapping[str, Sequence[str]] = {
     ),
     "halves up": (DENSE + "y = Round(a)", DENSE + "h = Add(a, half) y = Floor(h)"),
     "an approximation": (DENSE + "y = com.microsoft.Gelu(a)", DENSE + "y = com.microsoft.FastGelu(a)"),
+    "another epsilon beside a power": (
+        DENSE
+        + """m = ReduceMean(a, last) d = Sub(a, m) q = Pow(d, two) v = ReduceMean(q, last) ve = Add(v, tiny)
+            r = Sqrt(ve) t = Div(d, r) u = Mul(t, s) y = Add(u, b)""",
+        DENSE + "y = LayerNormalization<epsilon = 1e-12>(a, s, b)",
+    ),
+    "an index that nothing limits": (
+        "p = Abs(x) c = Cast<to = 7>(p) n = Min(c, fifteen) g = Gather(table, n) y = Mul(g, x)",
+        "p = Abs(x) c = Cast<to = 7>(p) g = Gather(table, c) y = Mul(g, x)",
+    ),
+    "zeros around what is below 0": (
+        "r = Sin(x) u = Unsqueeze(r, e0) p = MaxPool<kernel_shape = [3], pads = [1, 1]>(u) y = Squeeze(p, e0)",
+        "r = Sin(x) u = Unsqueeze(r, e0) q = Pad(u, around) p = MaxPool<kernel_shape = [3]>(q) y = Squeeze(p, e0)",
+    ),
+    "a slope made of what enters": tuple(
+        DENSE + f"m = Abs(a) g = Greater(m, hundred) q = Where(g, {slope}, half) y = PRelu(a, q)"
+        for slope in ("two", "three")
+    ),
+    "thresholds by channel": tuple(DENSE + f"c = {op}(a, levels) y = Where(c, a, x)" for op in TIES),
+    "more than 16 bits": (
+        DENSE + "p = Abs(a) h = Mul(p, half) c = Cast<to = 5>(h) y = Cast<to = 1>(c)",
+        DENSE + "p = Abs(a) c = Cast<to = 7>(p) d = Div(c, whole) y = Cast<to = 1>(d)",
+    ),
     "in a body": (DENSE + LOOP.format("1e-7"), DENSE + LOOP.format("1e-9")),
 }
 
@@ -72,6 +100,22 @@ RIGHT: Mapping[str, Sequence[str]] = {
         "a, c = Split<axis = 1, num_outputs = 2>(x) y = Concat<axis = 1>(c, a)",
         "a = Slice(x, e0, e4, e1) c = Slice(x, e4, e8, e1) y = Concat<axis = 1>(c, a)",
     ),
+    "quantised again": (
+        "q = QuantizeLinear(x, step, none) d = DequantizeLinear(q, step, none) y = Neg(d)",
+        """q = QuantizeLinear(x, step, none) d = DequantizeLinear(q, step, none) r = QuantizeLinear(d, step, none)
+            e = DequantizeLinear(r, step, none) y = Neg(e)""",
+    ),
+    "rounded again": ("f = Floor(x) r = Round(f) y = Neg(r)", "f = Floor(x) y = Neg(f)"),
+    "a remainder of what is never below 0": tuple(
+        DENSE + f"i = ArgMax<axis = 1>(a) j = Mod{how}(i, whole) f = Cast<to = 1>(j) y = Mul(f, x)"
+        for how in ("", "<fmod = 1>")
+    ),
+    "0 and 1 squared": (
+        "g = Greater(x, half) i = Cast<to = 7>(g) j = Mul(i, i) f = Cast<to = 1>(j) y = Mul(f, x)",
+        "g = Greater(x, half) i = Cast<to = 7>(g) f = Cast<to = 1>(i) y = Mul(f, x)",
+    ),
+    "never below another": ("r = Relu(x) k = Max(r, x) y = Mul(k, two)", "r = Relu(x) y = Mul(r, two)"),
+    "of sum 1": ("p = Softmax(x) t = ReduceSum(p, last) u = Div(p, t) y = Neg(u)", "p = Softmax(x) y = Neg(p)"),
     "Pow": ("y = Pow(x, two)", "y = Mul(x, x)"),
     "equal ones merged": (
         "a = Sin(x) c = Sin(x) p = MatMul(a, w) q = MatMul(c, w) y = Mul(p, q)",
@@ -136,3 +180,54 @@ def test_parts_that_are_too_large_are_named() -> None:
     verdict = check(*pair, providers="cpu")
     assert verdict.outcome == "equivalent"
     assert any("too many to be tried on their own" in note for note in verdict.notes), verdict.notes
+
+
+OLD_ROOT = ROOT.replace('"": 18', '"": 17')
+
+
+def test_a_local_function_of_another_opset() -> None:
+    """It cannot be inlined, and counts as a node that may mean something else."""
+    body = DENSE + "z = local.Root(a) y = Neg(z)"
+    first, second, again = (model(body, OLD_ROOT.format(e)) for e in ("1e-7", "1e-9", "1e-7"))
+    verdict = check(first, second, providers="cpu")
+    assert not verdict.equivalent
+    assert any("(local.Root)" in reason for reason in verdict.reasons)
+    other = model(DENSE + "n = Neg(a) m = Neg(n) z = local.Root(m) y = Neg(z)", OLD_ROOT.format("1e-7"))
+    for pair in ((first, again), (first, other)):
+        assert check(*pair, providers="cpu").equivalent
+
+
+def test_an_op_that_means_something_else_in_another_opset() -> None:
+    """Softmax coerced its input to two dimensions up to opset 12; here its result is chosen where sums are large."""
+    body = "p = Softmax<axis = 1>(x) s = ReduceSum<keepdims = 1>(x) g = Greater(s, limit) y = Where(g, p, x)"
+    first, second = (
+        net("float[N, 2, 8] x", "float[N, 2, 8] y", body, "float limit = {200}", opset=opset) for opset in (12, 13)
+    )
+    verdict = check(first, second, providers="cpu")
+    assert not verdict.equivalent
+    assert any("'p' (Softmax) is not made in the same way" in reason for reason in verdict.reasons) or (
+        verdict.outcome == "different"
+    )
+
+
+def test_rows_of_a_mask_that_are_all_false() -> None:
+    inputs, weights = "float[N, 16] x, bool[N, 16] k", "float none = {-1e30}, float little = {-10000}"
+    first = net(inputs, "float[N, 16] y", "f = Where(k, x, none) p = Softmax(f) y = Neg(p)", weights)
+    added = "n = Not(k) c = Cast<to = 1>(n) b = Mul(c, little) f = Add(x, b) p = Softmax(f) y = Neg(p)"
+    verdict = check(first, net(inputs, "float[N, 16] y", added, weights), providers="cpu")
+    assert not verdict.equivalent
+
+
+@pytest.mark.parametrize("size", [20, 100])
+def test_a_size_that_only_one_model_names(size: int) -> None:
+    weights = f"int64[1] start = {{0}}, int64[1] end = {{{size}}}"
+    first = net("float[N, 8] x", "float[M, 8] y", "h = Sin(x) y = Slice(h, start, end)", weights)
+    verdict = check(first, net("float[N, 8] x", "float[M, 8] y", "y = Sin(x)"), providers="cpu")
+    assert verdict.outcome == "different"
+    assert any(f"open dimensions {size + 1}" in reason for reason in verdict.reasons)
+
+
+def test_parts_keep_within_limits_that_are_given() -> None:
+    pair = model("a = Abs(x) y = Mul(a, two)"), model("y = Mul(x, two)")
+    assert not check(*pair, providers="cpu").equivalent
+    assert check(*pair, providers="cpu", val_range=(0, 1)).equivalent
