@@ -22,6 +22,7 @@ from onnxact.check.alignment import Aligned
 from onnxact.check.bounds import Values, interval, values_of
 from onnxact.check.case import Case
 from onnxact.check.cutting import Part, cut
+from onnxact.check.diagnosis import ValueEvidence
 from onnxact.check.fingerprint import attributes_of, op_of
 from onnxact.check.graph import required_inputs
 from onnxact.check.inputs import Feed
@@ -115,10 +116,12 @@ class _Walk:
 
     def run(self) -> Tried:
         """Go through all of them."""
-        pairs = self._agreeing()
-        self.ahead = self._look_ahead(pairs)
-        for pair in pairs:
-            if self._is_identical(pair) or self._follows(pair) or self._is_same(pair):
+        agreeing = self._agreeing()
+        self.ahead = self._look_ahead([pair for pair in self.case.alignment.pairs if agreeing.get(pair.before)])
+        for pair in self.case.alignment.pairs:
+            if not agreeing.get(pair.before, True):
+                self._take_apart(pair)
+            elif pair.before in agreeing and (self._is_identical(pair) or self._follows(pair) or self._is_same(pair)):
                 self.shown[pair.before], self.back[pair.after] = pair.after, pair.before
         outputs = [value.name for value in self.graphs[0].graph.output]
         missing = [name for name in outputs if not self._corresponds(name, name)]
@@ -128,16 +131,27 @@ class _Walk:
         apart = tuple(f"{name!r} is not the same when both run, optimisation off" for name in missing)
         return Tried(self.same, differing, (untried or apart) if missing and not differing else ())
 
-    def _agreeing(self) -> list[Aligned]:
-        """The pairs that are not the same by how they are made, but are when both models run, and those that are."""
+    def _agreeing(self) -> dict[str, bool]:
+        """Whether values are the same, by how they are made or when both models run; nothing of what was not got."""
         case = self.case
         groups, _ = case.held_together([pair for pair in case.alignment.pairs if not pair.identical])
-        found: set[str] = set()
+        found = {pair.before: True for pair in case.alignment.pairs if pair.identical}
         for group in groups:
             values = case.both(group)
             if not isinstance(values, RunFailure):
-                found.update(pair.before for pair in group if _agrees(pair, *values))
-        return [pair for pair in case.alignment.pairs if pair.identical or pair.before in found]
+                held = [_held_together(pair, *values) for pair in group]
+                found.update((item.before, item.agrees) for item in held if not item.problem)
+        return found
+
+    def _take_apart(self, pair: Aligned) -> None:
+        """Note a value that is another one when both models run, and not for what enters the node that makes it; others
+        are no pairs.
+        """
+        parts = self._parts(pair, self.shown)
+        nodes = [part.graph.nodes[index] for part in parts for index in part.nodes]
+        same = [self.shown.get(name) for name in parts[0].inputs] == list(parts[1].inputs)
+        if same and len(nodes) == len(parts) and op_of(nodes[0]) == op_of(nodes[1]):
+            self.differing[pair.before] = f"{self._named(pair)} is another value in both models"
 
     # What needs no run
 
@@ -335,5 +349,5 @@ class _Walk:
         return found
 
 
-def _agrees(pair: Aligned, before: Outputs, after: Outputs) -> bool:
-    return value_evidence(pair.before, pair.after, before[pair.before], after[pair.after]).agrees
+def _held_together(pair: Aligned, before: Outputs, after: Outputs) -> ValueEvidence:
+    return value_evidence(pair.before, pair.after, before[pair.before], after[pair.after])

@@ -180,6 +180,12 @@ def test_parts_that_are_too_large_are_named() -> None:
     verdict = check(*pair, providers="cpu")
     assert verdict.outcome == "equivalent"
     assert any("too many to be tried on their own" in note for note in verdict.notes), verdict.notes
+    filled = "l = Shape(x) f = ConstantOfShape<value = float[1] {{{}}}>(l) h = Add(x, f) "
+    masked = first.replace("(x)", "(h)").replace("y = ", "z = ") + "y = Mul(z, zero)"
+    hidden = [filled.format(number) + masked for number in (1, 2)]
+    verdict = check(*map(model, hidden), providers="cpu")
+    assert verdict.outcome == "inconclusive"
+    assert verdict.reasons[0].startswith("'f' (ConstantOfShape) is another value in both models")
 
 
 OLD_ROOT = ROOT.replace('"": 18', '"": 17')
