@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto
 
 from onnxact.check.graph import attribute
 from onnxact.check.interval import ANY, NOT_NEGATIVE, UNIT, ZERO, Interval
-from onnxact.check.weights import stored_value
+from onnxact.check.weights import value_of
 
 _UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 
@@ -47,7 +47,7 @@ def of_type(elem_type: int | None) -> Interval:
 
 def of_constant(tensor: TensorProto) -> Interval:
     """The smallest and largest element; everything for what is external, text, empty or holds NaN."""
-    array = None if tensor.data_type == TensorProto.STRING else stored_value(tensor)
+    array = None if tensor.data_type == TensorProto.STRING else value_of(tensor)
     if array is None or array.size == 0 or array.dtype.kind == "c":
         return ANY
     values = array.astype(np.float64)

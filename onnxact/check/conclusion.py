@@ -126,12 +126,13 @@ def _besides(evidence: Evidence) -> Iterator[str]:
     if not judged.besides or evidence.differs:
         return
     tried = judged.unlike.tried if judged.unlike is not None else None
-    grounds = "tried on these inputs only"
     if tried is not None and tried.differing:
         return
-    if tried is not None and tried.untried:
-        grounds += f", since {tried.untried[0]}"
-    elif tried is not None:
+    if tried is None:
+        grounds = "tried on these inputs only"
+    elif tried.untried:
+        grounds = f"tried on these inputs only, since {tried.untried[0]}"
+    else:
         grounds = "all parts that are not the same were tried on their own, too"
     yield f"besides its sites, {judged.besides}: {grounds}"
 

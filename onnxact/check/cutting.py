@@ -14,6 +14,9 @@ from onnxact.check.region import behind, reads
 from onnxact.check.session import RunFailure, Session, open_session, run_session
 from onnxact.check.subject import Subject
 
+Opened = Session | RunFailure | str
+"""A session, or why there is none."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -30,14 +33,18 @@ class Part:
     ) -> Any | RunFailure | str:
         """The output for these inputs; a text where the part cannot be run alone."""
         session = self.open(subject, values, provider, optimise=optimise)
+        return session if isinstance(session, str) else self.result(session, values)
+
+    def result(self, session: Opened, values: Mapping[str, Any]) -> Any | RunFailure:
+        """The output of a session of this part for these inputs."""
         if not isinstance(session, Session):
-            return session
-        result = run_session(session, {name: values[name] for name in self.inputs})
-        return result if isinstance(result, RunFailure) else result[self.output]
+            return session if isinstance(session, RunFailure) else RunFailure("load", session, of_model=False)
+        found = run_session(session, {name: values[name] for name in self.inputs})
+        return found if isinstance(found, RunFailure) else found[self.output]
 
     def open(
         self, subject: Subject, values: Mapping[str, Any], provider: str, *, optimise: bool, threads: int = 0
-    ) -> Session | RunFailure | str:
+    ) -> Opened:
         """A session for inputs of these types; a text where the part cannot be run alone. See open_session."""
         if self.lacking:
             return f"nothing gives {', '.join(self.lacking)}"

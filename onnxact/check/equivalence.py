@@ -192,7 +192,7 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
         else:
             parts[name] = found
     evidence = Evidence(parts, judged, tuple(notes))
-    if judged.unlike is not None:
+    if judged.unlike is not None and not evidence.differs:
         job.progress("trying what is not the same on its own", 1.0)
     verdict = verdict_of(job.before.model, evidence, job.tolerance, job.options)
     return _diagnosed(job, verdict, feeds) if job.diagnose else verdict

@@ -12,12 +12,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import ModelProto, ValueInfoProto, helper
 
 from onnxact.check.alignment import Alignment
 from onnxact.check.allowance import same_value
@@ -30,7 +29,7 @@ from onnxact.check.session import Outputs, RunFailure, Session, open_session, ru
 from onnxact.check.subject import Subject
 from onnxact.check.tolerance import Tolerance
 from onnxact.check.verdict import Run
-from onnxact.model.files import read_external
+from onnxact.check.weights import value_of
 
 Array = npt.NDArray[Any]
 Names = tuple[str, str]
@@ -75,7 +74,7 @@ class Exchange:
         first, second = (constants(subject.model.graph) for subject in (self.before, self.after))
         for name, other in self.names:
             if name in first and other in second:
-                value = array_of(second[other], self.after.folder)
+                value = value_of(second[other], self.after.folder)
                 if value is not None and second[other].data_type == first[name].data_type:
                     yield name, value
 
@@ -87,7 +86,7 @@ class Exchange:
         return frozenset(
             name
             for name, one, other in pairs
-            if _is_rounded(array_of(one, self.before.folder), array_of(other, self.after.folder))
+            if _is_rounded(value_of(one, self.before.folder), value_of(other, self.after.folder))
         )
 
     def _session(self, values: Mapping[str, Array]) -> Session | RunFailure:
@@ -148,20 +147,10 @@ def _read(graph: Indexed, skipped: Collection[int]) -> set[str]:
     return {name for index, node in enumerate(graph.nodes) if index not in skipped for name in reads(node)}
 
 
-def array_of(tensor: TensorProto, folder: Path | None) -> Array | None:
-    """The value of a constant; None where it cannot be read."""
-    try:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            return read_external(tensor, folder)
-        return np.asarray(numpy_helper.to_array(tensor))
-    except (ValueError, TypeError, KeyError, OSError):
-        return None
-
-
 def _content(graph: Indexed, name: str) -> object:
     """What tells a constant from others; its own identity where it cannot be read."""
     tensor = graph.constants.get(name)
-    value = None if tensor is None else array_of(tensor, graph.folder)
+    value = None if tensor is None else value_of(tensor, graph.folder)
     if tensor is None or value is None:
         return object()
     return tensor.data_type, value.shape, value.tobytes()

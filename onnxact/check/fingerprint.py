@@ -106,7 +106,7 @@ def attributes_of(node: NodeProto) -> dict[str, bytes]:
 
 
 def _node_digest(node: NodeProto, known: Digests) -> bytes:
-    parts = [op_of(node).encode()]
+    parts = [op_of(node).encode(), b"%d" % len(node.output) if node.op_type == "Split" else b""]
     for name, value in sorted(attributes_of(node).items()):
         parts += [name.encode(), value]
     parts += [known.get(name, b"missing " + name.encode()) if name else b"" for name in node.input]

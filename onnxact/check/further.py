@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from onnxact.check.conditions import Thresholds, thresholds
 from onnxact.check.drawing import moved, near
 from onnxact.check.feeding import Recipe, feed_of
 from onnxact.check.inputs import Feed, is_float, made_feed
-from onnxact.check.sizes import Guess
+from onnxact.check.sizes import Guess, Shape, find_sizes
 
 # (scale, shift) of the floating inputs, for sites that the plain inputs do not reach: the other sign, other
 # magnitudes, inputs of one sign.
 _VARIATIONS = ((-1.0, 0.0), (10.0, 0.0), (0.1, 0.0), (1.0, 3.0), (1.0, -3.0), (100.0, 0.0), (0.01, 0.0), (1000.0, 0.0))
 _FURTHER_SEEDS = 6
+_MOST_ELEMENTS = 1 << 20
+"""Of all inputs together, where dimensions are given other sizes."""
 
 
 def further_feeds(recipe: Recipe, guess: Guess, compared: Thresholds | None = None) -> Iterator[Feed]:
@@ -43,24 +43,25 @@ def further_feeds(recipe: Recipe, guess: Guess, compared: Thresholds | None = No
 
 
 def sized_feeds(recipe: Recipe, guess: Guess, sizes: Sequence[int]) -> Iterator[Feed]:
-    """Every open dimension is 1, and the first one of every input alone: what a size of 1 hides or makes special. Then
-    every open one is of these sizes, with a first one as it was guessed, and as well.
+    """Every open dimension is 1, then the first one of every input alone: what a size of 1 hides or makes special. Then
+    every open dimension but the first has one of these sizes, then the first one has it. No inputs of very many
+    elements.
     """
     if recipe.complete:
         return
-    seen = {_shapes(feed_of(recipe, recipe.seeds[0], guess))}
     options = [replace(guess, first=1, other=1, shape=(1, 1), apart=0), replace(guess, first=1, apart=0)]
     for size in sizes:
         options += [replace(guess, other=size, apart=0), replace(guess, first=size, apart=0)]
+    seen = [_shapes(recipe, guess)]
     for option in options:
-        feed = _resized(recipe, option)
-        if _shapes(feed) not in seen:
-            seen.add(_shapes(feed))
-            yield feed
+        shapes = _shapes(recipe, option)
+        if shapes not in seen and sum(map(math.prod, shapes.values())) <= _MOST_ELEMENTS:
+            seen.append(shapes)
+            yield _resized(recipe, option)
 
 
-def _shapes(feed: Feed) -> tuple[object, ...]:
-    return tuple(np.shape(value) if isinstance(value, np.ndarray) else () for value in feed.values.values())
+def _shapes(recipe: Recipe, guess: Guess) -> Mapping[str, Shape]:
+    return find_sizes(recipe.readers.required, recipe.shapes_known, guess).shapes
 
 
 def _resized(recipe: Recipe, guess: Guess) -> Feed:

@@ -15,9 +15,9 @@ from onnx import AttributeProto, NodeProto, helper
 from onnxact.check.activations import in_words
 from onnxact.check.diagnosis import Cause, Divergence
 from onnxact.check.distance import distance, is_floating, unequal
-from onnxact.check.exchange import array_of
 from onnxact.check.fingerprint import attributes_of, op_of
 from onnxact.check.symptoms import Symptoms
+from onnxact.check.weights import value_of
 from onnxact.rewrite.site import Bound, Site, Tensor, plain
 
 Array = npt.NDArray[Any]
@@ -151,8 +151,8 @@ def _weight_causes(symptoms: Symptoms, found: Divergence, one: NodeProto, other:
     before, after = symptoms.case.graphs
     for first, second in zip(one.input, other.input, strict=False):
         if first in before.constants and second in after.constants:
-            one_value = array_of(before.constants[first], before.folder)
-            other_value = array_of(after.constants[second], after.folder)
+            one_value = value_of(before.constants[first], before.folder)
+            other_value = value_of(after.constants[second], after.folder)
             if one_value is None or other_value is None:
                 continue
             cause = _weight_cause(found, first, one_value, other_value)

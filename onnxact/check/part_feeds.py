@@ -6,17 +6,18 @@ part, small, large, and far from 0. All lie within what the nodes before the par
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
 from onnxact.check.distance import UNIT_ROUNDOFF
-from onnxact.check.drawing import moved, near
+from onnxact.check.drawing import moved, near, rounded_within
 from onnxact.check.feeding import Recipe, feed_of, make_recipe
 from onnxact.check.inputs import NoInputError, is_float
 from onnxact.check.interval import ANY, Interval
@@ -30,10 +31,10 @@ Change = tuple[str, Callable[[Array], Array]]
 _FEWEST, _MOST = 2, 6
 _ENOUGH = 1 << 10
 """How many elements are tried: small tensors in more sets, so that what is rare among them is met."""
-TOO_MANY = 1 << 24
-"""Of more elements none are made up."""
+MOST = 1 << 24
+"""Elements for which values are made up."""
 _MANY = 1 << 22
-TIES = "rounded to halves"
+_TIES = "rounded to halves"
 _LEVEL = 2.0
 """The largest of the values of which many are equal."""
 _SMALL, _TINY, _FAR = 1e-3, 1e-6, 100.0
@@ -42,6 +43,14 @@ _OTHERWISE_LARGE = 30.0
 _HUGE = (1e3, 1e10)
 """Beyond the integer types."""
 _TRUTHS: tuple[Change, ...] = (("none true", np.zeros_like), ("all true", np.ones_like))
+
+
+class Made(NamedTuple):
+    """One set of values, what it is in words, and whether it is put at ties of roundings."""
+
+    label: str
+    values: Values
+    at_ties: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,26 +67,27 @@ class PartFeeds:
     numbers: tuple[float, ...] = ()
     boundless: bool = False
 
-    def __iter__(self) -> Iterator[tuple[str, Values]]:
-        """Each set with what it is, in words."""
-        yield "values of a run", self.seen
-        count = sum(np.size(value) for value in self.seen.values())
-        if not self.seen or count > TOO_MANY:
+    def __iter__(self) -> Iterator[Made]:
+        """The sets, those that were seen first."""
+        yield Made("values of a run", self.seen)
+        if not self.seen:
             return
+        count = sum(value.size for value in self.seen.values())
         fewest = 1 if count > _MANY else _FEWEST
         for seed in range(min(max(_ENOUGH // max(count, 1), fewest), _MOST)):
             made = self._made(seed)
             if made is None:
                 return
-            yield f"made-up values {seed}", self._within({**self.seen, **made})
+            yield Made(f"made-up values {seed}", self._within({**self.seen, **made}))
             for how, changed in self._changed(made, seed):
-                yield f"made-up values {seed}, {how}", self._within({**self.seen, **made, **changed})
+                values = self._within({**self.seen, **made, **changed})
+                yield Made(f"made-up values {seed}, {how}", values, how == _TIES)
 
     def _changed(self, made: Values, seed: int) -> Iterator[tuple[str, Values]]:
         """What the changes make of all floating values, of all truth values, and of one floating value at a time."""
         floats = [name for name, value in made.items() if is_float(value)]
         truths = [name for name, value in made.items() if _is_truth(value)]
-        one = floats[seed % len(floats) :][:1] if floats else []
+        one = [floats[seed % len(floats)]] if floats else []
         kinds = ((floats, self._changes()), (truths, _TRUTHS), (one, self._near(seed)))
         for names, changes in kinds:
             for how, change in changes if names else ():
@@ -85,19 +95,19 @@ class PartFeeds:
 
     def _near(self, turn: int) -> Iterator[Change]:
         for number in self.numbers:
-            yield f"about {number:g}", lambda value, number=number: near(value, number, turn % 3)  # type: ignore[misc]
+            yield f"about {number:g}", partial(near, number=number, turn=turn % 3)
 
     def _changes(self) -> Iterator[Change]:
-        yield TIES, lambda value: np.clip(np.rint(2 * value) / 2, -_LEVEL, _LEVEL).astype(value.dtype)
-        yield "small", lambda value: moved(value, _SMALL, 0.0)
-        yield "tiny", lambda value: moved(value, _TINY, 0.0)
+        yield _TIES, lambda value: np.clip(np.rint(2 * value) / 2, -_LEVEL, _LEVEL).astype(value.dtype)
+        yield "small", partial(moved, scale=_SMALL, shift=0.0)
+        yield "tiny", partial(moved, scale=_TINY, shift=0.0)
         yield "large", lambda value: moved(value, _LARGE.get(value.dtype.name, _OTHERWISE_LARGE), 0.0)
         yield "none below 0", np.abs
         yield "none above 0", lambda value: 0 - np.abs(value)
-        yield "far above 0", lambda value: moved(value, 1.0, _FAR)
-        yield "far below 0", lambda value: moved(value, 1.0, -_FAR)
+        yield "far above 0", partial(moved, scale=1.0, shift=_FAR)
+        yield "far below 0", partial(moved, scale=1.0, shift=-_FAR)
         for factor in _HUGE if self.boundless else ():
-            yield f"times {factor:g}", lambda value, factor=factor: moved(value, factor, 0.0)  # type: ignore[misc]
+            yield f"times {factor:g}", partial(moved, scale=factor, shift=0.0)
 
     def _made(self, seed: int) -> Values | None:
         """None where nothing can be made up."""
@@ -137,15 +147,16 @@ def _nudged(rng: np.random.Generator, value: Array) -> Array:
 
 
 def _held(value: Any, possible: Interval) -> Any:
-    if not isinstance(value, np.ndarray) or possible == ANY:
+    """Within the interval, as far as the type has numbers there."""
+    if possible == ANY:
         return value
     if is_float(value):
-        return np.clip(value.astype(np.float64), possible.low, possible.high).astype(value.dtype)
+        return rounded_within(value.astype(np.float64), value.dtype, possible.low, possible.high)
     if value.dtype.kind not in "iu":
         return value
     ends = np.iinfo(value.dtype)
-    low, high = (int(min(max(end, ends.min), ends.max)) for end in (possible.low, possible.high))
-    return np.clip(value, low, high)
+    low = math.ceil(max(possible.low, ends.min))
+    return np.clip(value, low, max(low, math.floor(min(possible.high, ends.max))))
 
 
 def _is_truth(value: object) -> bool:

@@ -105,10 +105,11 @@ def _sized(job: SiteJob, known: Knowledge) -> Iterator[Feed]:
     """For models with other nodes, inputs of other sizes on which the first runs."""
     if job.sites or not known.surroundings.structure:
         return
-    feeds = list(job.sized(sizes_between(*known.pairing.graphs)))
-    session = open_session(job.before, job.provider, optimise=False) if feeds else None
-    if isinstance(session, Session):
-        yield from (feed for feed in feeds if not isinstance(run_session(session, feed.values), RunFailure))
+    session: Session | RunFailure | None = None
+    for feed in job.sized(sizes_between(*known.pairing.graphs)):
+        session = session or open_session(job.before, job.provider, optimise=False)
+        if isinstance(session, Session) and not isinstance(run_session(session, feed.values), RunFailure):
+            yield feed
 
 
 def _unlike(job: SiteJob, known: Knowledge) -> Unlike | None:

@@ -9,8 +9,8 @@ import math
 
 from onnx import TensorProto
 
-from onnxact.check.exchange import array_of
 from onnxact.check.fingerprint import Indexed
+from onnxact.check.weights import value_of
 
 _FEW = 4
 """Elements of the largest constant that is looked at."""
@@ -26,8 +26,8 @@ def sizes_between(before: Indexed, after: Indexed) -> list[int]:
 
 def _whole(graph: Indexed) -> set[int]:
     found: set[int] = set()
-    for tensor in graph.constants.values():
+    for tensor in (tensor for name, tensor in graph.constants.items() if name in graph.readers):
         if tensor.data_type in {TensorProto.INT32, TensorProto.INT64} and math.prod(tensor.dims) <= _FEW:
-            values = array_of(tensor, graph.folder)
+            values = value_of(tensor, graph.folder)
             found.update(() if values is None else map(int, values.ravel()))
     return {number for number in found if 1 < number < _LARGEST}

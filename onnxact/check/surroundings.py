@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import AttributeProto, FunctionProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
+from onnx import AttributeProto, FunctionProto, NodeProto, SparseTensorProto, TensorProto
 
 from onnxact.check.graph import constants
 from onnxact.check.placing import computed_names
 from onnxact.check.scopes import Stored
 from onnxact.check.site_evidence import SiteProbe
 from onnxact.check.subject import Subject
-from onnxact.model.files import read_external
+from onnxact.check.weights import value_of
 from onnxact.model.schema import plain
 from onnxact.model.scope import Scope
 from onnxact.model.view import View, subgraphs
@@ -120,9 +120,8 @@ class _Walk:
         if probe is not None and probe.names("after")[1] == other:
             self.pending.append((first, second, probe.input, probe.names("after")[0]))
             operands = computed_names(probe.before), computed_names(probe.after)
-            same = len(operands[0]) == len(operands[1]) or None in (probe.before, probe.after)
-            _demand(same, f"a parameter of {probe} is computed in one model only")
-            self.pending.extend((first, second, *names) for names in zip(*operands, strict=False))
+            _demand(len(operands[0]) == len(operands[1]), f"a parameter of {probe} is computed in one model only")
+            self.pending.extend((first, second, *names) for names in zip(*operands, strict=True))
             return
         known = self._constants(first, second)
         ours, theirs = known[0].get(name), known[1].get(other)
@@ -222,8 +221,5 @@ def _bits(stored: Stored | None, folder: Path | None) -> tuple[object, ...] | No
     """Type, shape and bytes of a constant; None where they cannot be read."""
     if stored is None or isinstance(stored, SparseTensorProto):
         return None
-    try:
-        array = read_external(stored, folder) if _is_external(stored) else numpy_helper.to_array(stored)
-    except (ValueError, TypeError, KeyError):
-        return None
+    array = value_of(stored, folder)
     return None if array is None else (stored.data_type, array.shape, np.ascontiguousarray(array).tobytes())

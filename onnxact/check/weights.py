@@ -7,7 +7,6 @@ A process that is killed leaves the folder behind, `onnxact-...` among the tempo
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import shutil
@@ -23,6 +22,8 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, StringStringEntryProto, TensorProto, numpy_helper
 from onnx.helper import tensor_dtype_to_np_dtype
 
+from onnxact.check.fingerprint import digest
+from onnxact.errors import ModelError
 from onnxact.model.files import external_tensors, location, read_external
 
 _LARGE = 1 << 16
@@ -30,29 +31,33 @@ _LARGE = 1 << 16
 _WORTHWHILE = 1 << 22
 """Bytes of all such tensors from which on the file is worth it."""
 _ALIGNMENT = 1 << 12
-_BLOCK = 1 << 24
+_BLOCK, _START = 1 << 24, 1 << 16
 
 
-_NUMBERS = itertools.count()
 _KNOWN: weakref.WeakValueDictionary[str, Weights] = weakref.WeakValueDictionary()
-"""The files of this process, by name."""
+"""The files of this process, by their names, which are those of their folders."""
 
 
-def stored_value(tensor: TensorProto) -> NDArray[Any] | None:
-    """The value of a tensor in a model, or in one of these files; None for one in a file of the model's own."""
-    if tensor.data_location != TensorProto.EXTERNAL:
-        return np.asarray(numpy_helper.to_array(tensor))
-    found = _KNOWN.get(location(tensor))
-    return None if found is None else read_external(tensor, found.folder)
+def value_of(tensor: TensorProto, folder: Path | None = None) -> NDArray[Any] | None:
+    """The value of a tensor: in a model, in one of these files, or in one of `folder`; None where it cannot be read."""
+    try:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            return np.asarray(numpy_helper.to_array(tensor))
+        known = _KNOWN.get(location(tensor))
+        return read_external(tensor, folder if known is None else known.folder)
+    except (ModelError, ValueError, TypeError, KeyError, OSError):
+        return None
 
 
 class Weights:
-    """A temporary folder with one file of weights, each value once, which is there as long as this object."""
+    """A temporary folder with one file of weights, each value once, which is there as long as this object.
+
+    `folder` is None as long as nothing was written.
+    """
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self._file = f"weights-{next(_NUMBERS)}"
-        self._places: dict[int, list[int]] = {}
+        self._places: dict[bytes, list[int]] = {}
 
     def taken_out_of(self, model: ModelProto) -> ModelProto | None:
         """Write the large weights of the main graph to the file, and return the model that refers to them there.
@@ -79,11 +84,11 @@ class Weights:
         if self.folder is None:
             self.folder = Path(tempfile.mkdtemp(prefix="onnxact-")).resolve()
             weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-            _KNOWN[self._file] = self
-        path, found = self.folder / self._file, []
+            _KNOWN[self.folder.name] = self
+        path, found = self.folder / self.folder.name, []
         for tensor in tensors:
             raw = tensor.raw_data
-            place = {"location": self._file, "offset": str(self._place(path, raw)), "length": str(len(raw))}
+            place = {"location": path.name, "offset": str(self._place(path, raw)), "length": str(len(raw))}
             entries = [StringStringEntryProto(key=key, value=value) for key, value in place.items()]
             found.append(
                 TensorProto(
@@ -98,7 +103,8 @@ class Weights:
 
     def _place(self, path: Path, raw: bytes) -> int:
         """Where the file has these bytes."""
-        known = self._places.get(len(raw), ())
+        start = digest(b"%d" % len(raw), raw[:_START])
+        known = self._places.get(start, ())
         found = next((offset for offset in known if _holds(path, offset, raw)), None)
         if found is not None:
             return found
@@ -107,7 +113,7 @@ class Weights:
             padding = -offset % _ALIGNMENT
             file.write(bytes(padding))
             file.write(raw)
-        self._places.setdefault(len(raw), []).append(offset + padding)
+        self._places.setdefault(start, []).append(offset + padding)
         return offset + padding
 
 

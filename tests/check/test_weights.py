@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxact.check import check, weights
 from onnxact.check.session import RunFailure, open_session, run_session
 from onnxact.check.subject import open_subject
-from onnxact.check.weights import Weights, stored_value
+from onnxact.check.weights import Weights, value_of
 
 WIDTH = 1100
 """1100 x 1100 float32 numbers: more than 4 MB."""
@@ -213,6 +213,6 @@ def test_equal_values_lie_in_the_file_once() -> None:
     other = stored.taken_out_of(second)
     assert other is not None
     assert str(other.graph.initializer[0].external_data) != entries[0][0]
-    value = stored_value(other.graph.initializer[0])
+    value = value_of(other.graph.initializer[0])
     assert value is not None
     assert np.array_equal(value, values)
