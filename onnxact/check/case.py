@@ -1,4 +1,4 @@
-"""Two models that differ on some inputs -> what is needed to look into it: graphs, alignment, observed runs, sites."""
+"""Two models on one set of inputs -> what is needed to compare them inside: graphs, alignment, observed runs, sites."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onnxact.check.verdict import Run
 
 @dataclass(frozen=True)
 class Case:
-    """Two models that differ, and where: the inputs, the provider, whether optimisation is on.
+    """Two models, and how they are run: the inputs, the provider, whether optimisation is on.
 
     `exact`: any difference counts, not only one beyond the default tolerance of its type.
     """

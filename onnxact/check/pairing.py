@@ -30,7 +30,6 @@ from onnxact.rewrite.site import Site
 
 Place = tuple[str, str]
 """Scope path, and the value that a site makes there."""
-_NOWHERE = ("", "")
 _RANDOM = {"noisy_relu"}
 
 
@@ -47,7 +46,7 @@ class Pairing:
         return View(self.before.model, self.before.folder), View(self.after.model, self.after.folder)
 
     @cached_property
-    def sites(self) -> tuple[Mapping[tuple[str, str], Site], Mapping[tuple[str, str], Site]]:
+    def sites(self) -> tuple[Mapping[Place, Site], Mapping[Place, Site]]:
         """(scope path, output) -> site, in both models, in the order of the nodes; those on floating tensors."""
         return _floating(self.views[0]), _floating(self.views[1])
 
@@ -75,22 +74,28 @@ class Pairing:
         first, second = self.sites
         places = {own: self._counterpart(*own, site) for own, site in first.items()}
         known = {own: place for own, place in places.items() if place is not None and place in second}
-        merged = {own: known[twin] for own, twin in _twins(first, known).items() if places[own] is None}
-        places.update(merged)
-        found = [
-            self._paired(site, place, second.get(place or _NOWHERE))
-            for site, place in zip(first.values(), places.values(), strict=True)
-        ]
-        back = {place: own for own, place in known.items()}
-        split = {place: first[back[twin]] for place, twin in _twins(second, back).items()}
-        rest = [
-            self._paired(split[place], place, site) if place in split else self._unpaired(site)
-            for place, site in second.items()
-            if place not in back
-        ]
-        settled = [probe for probe in (*found, *rest) if not _is_random(probe)]
+        found = [*self._of_before(places, known), *self._of_after({place: own for own, place in known.items()})]
+        settled = [probe for probe in found if not _is_random(probe)]
         steps = self._steps(settled)
         return tuple(probe for probe in settled if (probe.only_in, probe.scope, probe.output) not in steps)
+
+    def _of_before(self, places: Mapping[Place, Place | None], known: Mapping[Place, Place]) -> Iterator[SiteProbe]:
+        """The sites of `before`, at their places in `after`; those that were merged into another are that one there."""
+        first, second = self.sites
+        twins = _twins(first, known)
+        for own, site in first.items():
+            place = places[own] or (known[twins[own]] if own in twins else None)
+            yield self._paired(site, place, None if place is None else second.get(place))
+
+    def _of_after(self, known: Mapping[Place, Place]) -> Iterator[SiteProbe]:
+        """The sites of `after` that are at no place of one of `before`."""
+        first, second = self.sites
+        twins = _twins(second, known)
+        for place, site in second.items():
+            if place in twins:
+                yield self._paired(first[known[twins[place]]], place, site)
+            elif place not in known:
+                yield self._unpaired(site)
 
     @cached_property
     def scopes(self) -> tuple[Mapping[str, Scope], Mapping[str, Scope]]:
@@ -125,7 +130,7 @@ class Pairing:
         """Value name of the main graph before -> after."""
         return self.alignment.to_after()
 
-    def _counterpart(self, path: str, output: str, site: Site) -> tuple[str, str] | None:
+    def _counterpart(self, path: str, output: str, site: Site) -> Place | None:
         """Where in `after` the value is that this site makes before."""
         where = self.paths.get(path)
         if where is None:
@@ -138,7 +143,7 @@ class Pairing:
         aligned = "" if path else self._aligned.get(output, "")
         return (where, aligned) if aligned and ("", aligned) not in self.sites[0] else None
 
-    def _paired(self, site: Site, place: tuple[str, str] | None, other: Site | None) -> SiteProbe:
+    def _paired(self, site: Site, place: Place | None, other: Site | None) -> SiteProbe:
         """A site of `before` with what stands in its place."""
         meaning, node, path = _meaning(site), site.node, site.scope.path
         if place is None:
@@ -190,7 +195,7 @@ class Pairing:
             return site.input
         return "" if where else self._aligned.get(site.input, "")
 
-    def _with_other_inputs(self, site: Site, other: Site, place: tuple[str, str]) -> SiteProbe:
+    def _with_other_inputs(self, site: Site, other: Site, place: Place) -> SiteProbe:
         """Sites of different functions that make the same value of different ones: one is a step of something larger,
         which is looked at from the input of the other on.
         """
@@ -229,7 +234,7 @@ def _twins(sites: Mapping[Place, Site], paired: Mapping[Place, Place]) -> dict[P
     return found
 
 
-def _floating(view: View) -> dict[tuple[str, str], Site]:
+def _floating(view: View) -> dict[Place, Site]:
     """Sites on floating tensors, or of a type that is not known. What a rewrite recorded goes before what is recognised
     in its steps.
     """

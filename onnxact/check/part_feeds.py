@@ -33,7 +33,8 @@ _ENOUGH = 1 << 10
 """How many elements are tried: small tensors in more sets, so that what is rare among them is met."""
 MOST = 1 << 24
 """Elements for which values are made up."""
-_MANY = 1 << 22
+_MANY = 1 << 18
+"""Elements of which one set is enough."""
 _TIES = "rounded to halves"
 _LEVEL = 2.0
 """The largest of the values of which many are equal."""

@@ -48,9 +48,8 @@ class SiteJob:
     """What is to be looked at. `sites`: those of a rewrite; nothing for all that the two models have.
 
     `feeds` are the sets of inputs, `candidates` makes further ones, `search` those that may turn conditions, `sized`
-    those with dimensions of size 1 and of given ones. `tolerance` is that of outputs, `limits` what inputs
-    lie in; `exact`: on the CPU a site has to keep the bits.
-    `memory_budget`, in bytes, is for values held at a time.
+    those with dimensions of size 1 and of given ones. `tolerance` is that of outputs, `limits` what inputs lie in;
+    `exact`: on the CPU a site has to keep the bits. `memory_budget`, in bytes, is for values held at a time.
     """
 
     before: Subject

@@ -23,7 +23,7 @@ class Subject:
 
     `path` is the binary file that ONNX Runtime can load itself, None for a model in memory (or in protobuf's text
     format). `folder` is where relative external data lie. External weights are never read into `model`. `weights` is
-    where those of a model in memory are put. `title` is the file's name, for messages.
+    where large ones are put, so that sessions share them. `title` is the file's name, for messages.
     """
 
     model: ModelProto
@@ -35,7 +35,7 @@ class Subject:
 
     @property
     def with_external_weights(self) -> Subject:
-        """The same with its large weights in a temporary file, which is there as long as what this returns."""
+        """The same with its large weights in a temporary file, which is there as long as `weights` is."""
         return self._externalised or self
 
     @cached_property
@@ -60,8 +60,8 @@ def open_subject(
     """Read `source`; a ModelProto is taken as it is and never changed.
 
     `folder` is the one that the external data of a ModelProto are relative to. `lean`: the large weights of a file are
-    put into `weights` at once, and not held. Raises ModelError where a file is
-    missing, empty, or no ONNX model, or its external data are not there.
+    put into `weights` at once, and not held. Raises ModelError where a file is missing, empty, or no ONNX model, or its
+    external data are not there.
     """
     chosen = options or RuntimeOptions()
     if isinstance(source, ModelProto):
