@@ -18,6 +18,7 @@ ROOT = Path(onnxact.__file__).parent
 LAYERS = ("version", "errors", "activation", "model", "rewrite", "check", "export", "interop", "report", "api", "cli")
 LEVELS = {name: level for level, name in enumerate(LAYERS)} | {
     "arguments": 1,
+    "words": 1,
     "interop": 7,
     "report": 7,
     "api": 8,
@@ -86,7 +87,7 @@ def test_every_module_has_a_layer() -> None:
 
 def test_activation_needs_neither_onnx_nor_torch() -> None:
     for module in modules():
-        if layer(module) in ("activation", "arguments", "errors", "version"):
+        if layer(module) in ("activation", "arguments", "errors", "version", "words"):
             assert not {name.split(".")[0] for name in imports(module)} & {"onnx", *OPTIONAL}, module
 
 
