@@ -12,6 +12,7 @@ from onnx import ModelProto
 from onnxact.arguments import number, whole
 from onnxact.check.case import Case
 from onnxact.check.conclusion import Evidence, verdict_of
+from onnxact.check.conditioning import doubted
 from onnxact.check.conditions import thresholds
 from onnxact.check.distance import UNIT_ROUNDOFF
 from onnxact.check.divergence import find_divergence
@@ -19,7 +20,7 @@ from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
 from onnxact.check.further import further_feeds, sized_feeds
 from onnxact.check.inputs import Feed, NoInputError
-from onnxact.check.interface import interface_differences, interface_notes, unread_inputs
+from onnxact.check.interface import defaults_read_by_one, interface_differences, interface_notes, unread_inputs
 from onnxact.check.interval import Interval
 from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
@@ -190,7 +191,8 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
         if isinstance(found, str):
             notes.append(f"left out: {found}")
         else:
-            parts[name] = found
+            parts[name] = found if job.exact else doubted(job.before, name, feeding.feeds, found)
+    judged = replace(judged, doubts=(*judged.doubts, *defaults_read_by_one(job.before.model, job.after.model)))
     evidence = Evidence(parts, judged, tuple(notes))
     if judged.unlike is not None and not evidence.differs:
         job.progress("trying what is not the same on its own", 1.0)

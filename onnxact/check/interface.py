@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from onnx import GraphProto, ModelProto, ValueInfoProto
 
 from onnxact.check.graph import UNDECLARED, declared_shape, overridable_inputs, required_inputs, type_text
-from onnxact.check.region import reads
+from onnxact.check.region import producer_indices, reads
+
+_OVERRIDABLE_FROM = 4
 
 
 def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
@@ -25,7 +27,7 @@ def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, .
     found = [
         *_differences("input", required_inputs(first), _without(required_inputs(second), unread)),
         *_differences("output", list(first.output), list(second.output)),
-        *(_lost_defaults(first, second) if min(before.ir_version, after.ir_version) >= 4 else ()),
+        *(_lost_defaults(first, second) if min(before.ir_version, after.ir_version) >= _OVERRIDABLE_FROM else ()),
         *_reshaped("input", required_inputs(first), required_inputs(second)),
     ]
     return tuple(found)
@@ -60,6 +62,32 @@ def unread_inputs(before: ModelProto, after: ModelProto) -> list[str]:
         return []
     read = {name for node in after.graph.node for name in reads(node)} | {value.name for value in after.graph.output}
     return [name for name in lost if name not in read]
+
+
+def defaults_read_by_one(before: ModelProto, after: ModelProto) -> Iterator[str]:
+    """Why a caller who gives an input with a default gets something else: only one model's outputs depend on it.
+
+    Below IR version 4 no default can be replaced.
+    """
+    common = sorted(set(overridable_inputs(before.graph)) & set(overridable_inputs(after.graph)))
+    if common and min(before.ir_version, after.ir_version) >= _OVERRIDABLE_FROM:
+        needed = [_needed(model.graph) for model in (before, after)]
+        for name in (name for name in common if (name in needed[0]) != (name in needed[1])):
+            side = "before" if name in needed[0] else "after"
+            yield f"input {name!r}, which has a default, is read by the model {side} only"
+
+
+def _needed(graph: GraphProto) -> set[str]:
+    """The values that some output depends on."""
+    made_by = producer_indices(graph.node)
+    found: set[str] = set()
+    pending = [value.name for value in graph.output]
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += reads(graph.node[made_by[name]]) if name in made_by else ()
+    return found
 
 
 def _without(values: Sequence[ValueInfoProto], names: set[str]) -> list[ValueInfoProto]:

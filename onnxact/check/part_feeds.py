@@ -134,17 +134,20 @@ class PartFeeds:
         return {n: v if n in kept else _held(v, self.possible.get(n, ANY)) for n, v in values.items()}
 
 
-def nudged(values: Values) -> Values:
-    """The same, every floating element by one rounding up or down."""
-    rng = np.random.default_rng(0)
-    return {name: _nudged(rng, value) if is_float(value) else value for name, value in values.items()}
+def nudged(values: Values, *, seed: int = 0, halves: bool = True) -> Values:
+    """The same, every floating element by one rounding up or down; without `halves`, those that are multiples of 1/2
+    stay.
+    """
+    rng = np.random.default_rng(seed)
+    return {name: _nudged(rng, value, halves=halves) if is_float(value) else value for name, value in values.items()}
 
 
-def _nudged(rng: np.random.Generator, value: Array) -> Array:
+def _nudged(rng: np.random.Generator, value: Array, *, halves: bool) -> Array:
     unit = 2 * UNIT_ROUNDOFF[value.dtype.name]
     signs = np.where(rng.random(value.shape) < 0.5, -unit, unit)
     with np.errstate(all="ignore"):
-        return np.asarray((value.astype(np.float64) * (1 + signs)).astype(value.dtype))
+        moved = np.asarray((value.astype(np.float64) * (1 + signs)).astype(value.dtype))
+    return moved if halves else np.where(2 * value == np.rint(2 * value), value, moved).astype(value.dtype)
 
 
 def _held(value: Any, possible: Interval) -> Any:

@@ -101,14 +101,25 @@ def judge_sites(job: SiteJob) -> Judged:
 
 
 def _sized(job: SiteJob, known: Knowledge) -> Iterator[Feed]:
-    """For models with other nodes, inputs of other sizes on which the first runs."""
+    """For models with other nodes, inputs of other sizes on which the first runs; of those with dimensions of size 1,
+    at which an op may have nothing left to work on, only where both run.
+    """
     if job.sites or not known.surroundings.structure:
         return
-    session: Session | RunFailure | None = None
-    for feed in job.sized(sizes_between(*known.pairing.graphs)):
-        session = session or open_session(job.before, job.provider, optimise=False)
-        if isinstance(session, Session) and not isinstance(run_session(session, feed.values), RunFailure):
-            yield feed
+    single = list(job.sized(()))
+    others = [feed for feed in job.sized(sizes_between(*known.pairing.graphs)) if feed.label not in _labels(single)]
+    models = (job.before, job.after) if single else (job.before,)
+    sessions = [open_session(model, job.provider, optimise=False) for model in models] if single or others else []
+    yield from (feed for feed in single if all(_runs(session, feed) for session in sessions))
+    yield from (feed for feed in others if _runs(sessions[0], feed))
+
+
+def _labels(feeds: Sequence[Feed]) -> set[str]:
+    return {feed.label for feed in feeds}
+
+
+def _runs(session: Session | RunFailure, feed: Feed) -> bool:
+    return isinstance(session, Session) and not isinstance(run_session(session, feed.values), RunFailure)
 
 
 def _unlike(job: SiteJob, known: Knowledge) -> Unlike | None:
