@@ -57,6 +57,7 @@ from onnxact.activation.primitives import (
     Where,
     erfc,
 )
+from onnxact.activation.selection import select
 
 FALSE = equals(0, 1)
 INF = math.inf
@@ -308,7 +309,7 @@ _ROWS = (
     Activation(
         name="leaky_relu",
         params=(Param("alpha", _float32(0.01)),),
-        reference=lambda x, alpha: np.where(x < 0, alpha * x, x),
+        reference=lambda x, alpha: select(x < 0, alpha * x, x),
         forms={
             "op": Form(LeakyRelu(x, alpha), exact=TRUE, signed_zero=True),
             "prelu": Form(PRelu(x, alpha), exact=TRUE, signed_zero=True),
@@ -322,7 +323,7 @@ _ROWS = (
     Activation(
         name="prelu",
         params=(Param("slope", 0.25, tensor=True),),
-        reference=lambda x, slope: np.where(x < 0, slope * x, x),
+        reference=lambda x, slope: select(x < 0, slope * x, x),
         forms={
             "op": Form(PRelu(x, slope), exact=TRUE, signed_zero=True),
             "leaky-relu": Form(LeakyRelu(x, slope), when=Uniform(slope), exact=TRUE, signed_zero=True),

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from onnxact.activation import error_function
 from onnxact.activation.expr import Call, Operand, term
+from onnxact.activation.selection import select
 
 Array = NDArray[Any]
 Trend = Literal["up", "down", "other"]
@@ -66,7 +67,7 @@ def _elu(x: Array, alpha: Array) -> Array:
 
 
 def _leaky_relu(x: Array, slope: Array) -> Array:
-    return np.where(x < 0, slope * x, x)
+    return select(x < 0, slope * x, x)
 
 
 def _clip(x: Array, low: Array, high: Array) -> Array:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from onnxact.activation.numeric import FLOATS
 from onnxact.activation.rounding import limits, unit_roundoff
-from onnxact.check.allowance import Judged, Points, judge_exact, judge_points
+from onnxact.check.allowance import Judged, Points, judge_exact, judge_points, same_value
 from onnxact.check.site_evidence import Accuracy
 from onnxact.check.standard import Array, Standard, Values, held_numbers, numbers
 
@@ -140,8 +140,8 @@ def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thoroug
         return _Picked(others, looked_at, deviate=False)
     closely = _worst(standard, x, y, function, deviating)
     picked = _both(y.size, closely, others)
-    left_out = deviating.size - (deviating.size if closely is deviating else np.isin(deviating, picked).sum())
-    return _Picked(picked, max(picked.size, looked_at - int(left_out)))
+    left_out = 0 if closely is deviating else deviating.size - _common(y.size, deviating, picked)
+    return _Picked(picked, max(picked.size, looked_at - left_out))
 
 
 def _not_finite(y: Array) -> Index:
@@ -156,6 +156,13 @@ def _both(size: int, first: Index, second: Index) -> Index:
     chosen[first] = True
     chosen[second] = True
     return np.flatnonzero(chosen)
+
+
+def _common(size: int, first: Index, second: Index) -> int:
+    """How many indices are in both."""
+    chosen = np.zeros(size, np.bool_)
+    chosen[first] = True
+    return int(np.count_nonzero(chosen[second]))
 
 
 def _spread(size: int, count: int) -> Index:
@@ -190,11 +197,9 @@ def _unequal(standard: Standard, x: Array, y: Array, constants: Values) -> Index
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
     with np.errstate(all="ignore"):
         expected = standard.reference(wide, constants).astype(x.dtype, copy=False)
-        unequal = expected != y
-    if not unequal.any():
-        return np.zeros(0, np.int64)
-    at = np.flatnonzero(unequal)
-    return np.asarray(at[~(np.isnan(expected.reshape(-1)[at]) & np.isnan(y.reshape(-1)[at]))], np.int64)
+    bits = f"u{x.dtype.itemsize}"
+    at = np.flatnonzero(expected.view(bits) != y.view(bits))
+    return at[~same_value(expected[at], y[at])] if at.size else at
 
 
 def _worst(standard: Standard, x: Array, y: Array, function: Values, deviating: Index) -> Index:

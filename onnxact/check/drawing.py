@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from onnxact.activation.selection import select
 from onnxact.errors import UsageError
 
 Array = npt.NDArray[Any]
@@ -107,7 +108,7 @@ def _draw(rng: np.random.Generator, flat: Array) -> None:
         magnitude += math.log(10) * _SMALLEST
         np.copysign(np.exp(magnitude, out=magnitude), block, out=magnitude)
         block *= math.sqrt(3)
-        block[:] = np.where(kind < 128, magnitude, block)
+        block[:] = select(kind < 128, magnitude, block)
         some = block[kind[0] % 17 :: 17]
         some[:] = np.rint(2 * some) / 2
         block *= kind >= 256 * _RARELY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
@@ -17,7 +17,7 @@ from onnxact.check.given import demand_known, demand_shapes, fitted, remarks
 from onnxact.check.graph import required_inputs
 from onnxact.check.inputs import Feed, Source, array_shapes, made_feed, truths
 from onnxact.check.readers import Readers
-from onnxact.check.session import RunFailure, Session, run_session
+from onnxact.check.session import RunFailure, Session, runs
 from onnxact.check.sizes import (
     DEFAULT,
     Guess,
@@ -169,16 +169,31 @@ def _shapes(recipe: Recipe, guess: Guess) -> Mapping[str, Shape]:
 
 def _assigned(recipe: Recipe, guess: Guess, session: Session) -> tuple[Feed, ...] | None:
     """The sets of inputs for a guess, all but the first with other sizes where the model takes them; None: none run."""
-    feeds = _feeds(recipe, guess)
-    if not _runs(session, feeds[:1]):
+    if recipe.shared:
+        given = _all_run(session, _feeds(recipe, guess))
+        return None if given is None else tuple(given)
+    first = feed_of(recipe, recipe.seeds[0], guess)
+    if not runs(session, first.values):
         return None
-    first = _shapes(recipe, guess)
-    for other in other_choices(guess):
-        if len(feeds) > 1 and not recipe.shared and _shapes(recipe, other) != first:
-            others = _feeds(recipe, other)[1:]
-            if _runs(session, others):
-                return (feeds[0], *others)
-    return feeds if _runs(session, feeds[1:]) else None
+    feeds = _by_seed(recipe, guess, {recipe.seeds[0]: first})
+    sized = _shapes(recipe, guess)
+    for other in other_choices(guess) if len(feeds) > 1 else ():
+        if _shapes(recipe, other) != sized:
+            others = _all_run(session, (feed_of(recipe, seed, other) for seed in list(feeds)[1:]))
+            if others is not None:
+                return (first, *others)
+    others = _all_run(session, list(feeds.values())[1:])
+    return None if others is None else (first, *others)
+
+
+def _all_run(session: Session, feeds: Iterable[Feed]) -> list[Feed] | None:
+    """The sets of inputs, up to the first that the model does not run on: then None."""
+    found: list[Feed] = []
+    for feed in feeds:
+        if not runs(session, feed.values):
+            return None
+        found.append(feed)
+    return found
 
 
 def _sets(graph: GraphProto, inputs: Given | None) -> tuple[Feed, ...]:
@@ -227,12 +242,6 @@ def _assumed(recipe: Recipe, feeds: Sequence[Feed], guess: Guess) -> str:
     return f"shapes assumed for open dimensions: {several or guess}"
 
 
-def _runs(session: Session | RunFailure, feeds: tuple[Feed, ...]) -> bool:
-    if isinstance(session, RunFailure):
-        return False
-    return not any(isinstance(run_session(session, feed.values), RunFailure) for feed in feeds)
-
-
 def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
     """One set a seed; where the caller gave several sets or all inputs, one a set."""
     if recipe.shared:
@@ -240,10 +249,15 @@ def _feeds(recipe: Recipe, guess: Guess) -> tuple[Feed, ...]:
         return tuple(
             replace(made_feed(source, recipe.seeds[0], feed.values), label=feed.label) for feed in recipe.given
         )
-    feeds = {seed: feed_of(recipe, seed, guess) for seed in recipe.seeds}
+    return tuple(_by_seed(recipe, guess, {}).values())
+
+
+def _by_seed(recipe: Recipe, guess: Guess, made: Mapping[int, Feed]) -> dict[int, Feed]:
+    """The sets of inputs that no caller gave, by their seeds; `made` already."""
+    feeds = {seed: made.get(seed) or feed_of(recipe, seed, guess) for seed in recipe.seeds}
     feeds |= _other_truths(recipe, guess, feeds)
     feeds |= _large_alone(recipe, guess, feeds)
-    return tuple(feeds.values())
+    return feeds
 
 
 def _large_alone(recipe: Recipe, guess: Guess, feeds: Mapping[int, Feed]) -> Iterator[tuple[int, Feed]]:

@@ -33,9 +33,9 @@ def further_feeds(recipe: Recipe, guess: Guess, compared: Thresholds | None = No
         yield feed_of(recipe, seed, guess)
     compared = thresholds(recipe.model) if compared is None else compared
     moves = [(1.0, shift) for shift in compared.shifts] + [(scale, 0.0) for scale in compared.scales]
+    plain = [feed_of(recipe, seed, guess) for seed in recipe.seeds]
     for scale, shift in (*_VARIATIONS, *moves):
-        for seed in recipe.seeds:
-            yield _varied(recipe, feed_of(recipe, seed, guess), scale, shift)
+        yield from (_varied(recipe, feed, scale, shift) for feed in plain)
     for number in compared.numbers:
         yield from (_set_to(recipe, guess, number, turn) for turn in range(3))
     for size in compared.sizes:

@@ -17,6 +17,8 @@ from onnx import (
     numpy_helper,
 )
 
+from onnxact.model.schema import may_hold_bodies, plain
+
 UNDECLARED = "undeclared"
 _CONSTANT_ATTRIBUTES = {
     "value_int": TensorProto.INT64,
@@ -28,6 +30,8 @@ _CONSTANT_ATTRIBUTES = {
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """The bodies that `node` holds, in attribute order; bodies inside those bodies are not listed."""
+    if not plain(node.domain) and not may_hold_bodies(node.op_type):
+        return
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.g

@@ -38,15 +38,16 @@ def addition(
     """What is added to a model. ONNX Runtime infers the type of an output with only a name. An input is none of them:
     OpenVINO does not load a model whose input is an output. Below IR version 4 every initializer has to be an input.
     """
-    given = {value.name for value in required_inputs(subject.model.graph)}
-    declared = {value.name for value in subject.model.graph.output} | given
     added = ModelProto()
     if extra_inputs:
         added.ir_version = max(subject.model.ir_version, 4)
         added.graph.input.extend(extra_inputs)
     if extra_nodes:
         added.graph.node.extend(extra_nodes)
-    for name in dict.fromkeys(extra_outputs):
-        if name not in declared:
-            added.graph.output.add().name = name
+    if extra_outputs:
+        given = {value.name for value in required_inputs(subject.model.graph)}
+        declared = {value.name for value in subject.model.graph.output} | given
+        for name in dict.fromkeys(extra_outputs):
+            if name not in declared:
+                added.graph.output.add().name = name
     return added

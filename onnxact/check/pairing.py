@@ -239,10 +239,9 @@ def _floating(view: View) -> dict[Place, Site]:
     in its steps.
     """
     recorded = recorded_sites(view)
-    sites = [site for site in find(view).sites if (site.scope.path, site.root) not in recorded]
     return {
         (site.scope.path, site.output): site
-        for site in (*sites, *dict.fromkeys(recorded.values()))
+        for site in (*find(view, known=recorded).sites, *dict.fromkeys(recorded.values()))
         if not site.scope.frozen and _is_elementwise(site)
     }
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from onnx import ModelProto, NodeProto
 
@@ -27,20 +27,43 @@ _KERNEL_TIME = "_kernel_time"
 _INLINED = "_inlfunc_"
 
 
+class PlacedNode(NamedTuple):
+    """A node as ONNX Runtime's own objects tell of it: name, or "", and op."""
+
+    name: str
+    op_type: str
+
+
 @dataclass(frozen=True)
 class Placement:
-    """(node name, op type, short provider name) of every node that a session runs; names may be ""."""
+    """The nodes that a session runs, by the short name of the provider that they were given to.
 
-    nodes: tuple[tuple[str, str, str], ...]
+    Those of ONNX Runtime are asked for their names when somebody wants them: it is slow to tell.
+    """
+
+    groups: Mapping[str, Sequence[PlacedNode]]
+
+    @classmethod
+    def of(cls, nodes: Iterable[tuple[str, str, str]]) -> Placement:
+        """From (node name, op type, short provider name)."""
+        groups: dict[str, list[PlacedNode]] = {}
+        for name, op, provider in nodes:
+            groups.setdefault(provider, []).append(PlacedNode(name, op))
+        return cls(groups)
+
+    @property
+    def nodes(self) -> Iterator[tuple[str, str, str]]:
+        """(node name, op type, short provider name) of every node."""
+        return ((node.name, node.op_type, name) for name, group in self.groups.items() for node in group)
 
     @property
     def counts(self) -> Counts:
         """How many nodes each provider was given."""
-        return tuple(sorted(Counter(provider for _, _, provider in self.nodes).items()))
+        return tuple(sorted((name, len(group)) for name, group in self.groups.items()))
 
     def ops(self, provider: str) -> dict[str, int]:
         """Op type -> how many nodes of it this provider was given."""
-        return dict(sorted(Counter(op for _, op, given in self.nodes if given == provider).items()))
+        return dict(sorted(Counter(node.op_type for node in self.groups.get(provider, ())).items()))
 
 
 @dataclass(frozen=True)
@@ -69,9 +92,10 @@ def assigned(handle: Any) -> Placement | None:
     """What ONNX Runtime gave to which provider; None where it does not tell (before 1.24)."""
     if not hasattr(handle, "get_provider_graph_assignment_info"):
         return None
-    parts = handle.get_provider_graph_assignment_info()
-    named = [(part, short_name(part.ep_name)) for part in parts]
-    return Placement(tuple((node.name, node.op_type, name) for part, name in named for node in part.get_nodes()))
+    groups: dict[str, list[PlacedNode]] = {}
+    for part in handle.get_provider_graph_assignment_info():
+        groups.setdefault(short_name(part.ep_name), []).extend(part.get_nodes())
+    return Placement(groups)
 
 
 def profiled(path: str | Path) -> Placement:
@@ -82,7 +106,7 @@ def profiled(path: str | Path) -> Placement:
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL_TIME) and event["args"].get("provider")
     }
-    return Placement(tuple(sorted(nodes)))
+    return Placement.of(sorted(nodes))
 
 
 # Scope path -> the names of its nodes, in order.
@@ -178,7 +202,7 @@ class _Lookup:
         self.names = where.names
         self.by_name = {name: provider for name, _, provider in where.placement.nodes if name}
         self.nameless = {provider for name, _, provider in where.placement.nodes if not name}
-        self.all = {provider for _, _, provider in where.placement.nodes}
+        self.all = set(where.placement.groups)
 
     def counts(self, probe: SiteProbe) -> tuple[Counts, str]:
         """The counts by provider, and what is unclear."""

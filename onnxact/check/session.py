@@ -18,7 +18,15 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from onnxact.check.loaded import addition, folder_of, source_of
 from onnxact.check.loading import UnloadableError, with_node
-from onnxact.check.placement import Counts, NodeNames, Placement, Whereabouts, assigned, profiled, with_unique_names
+from onnxact.check.placement import (
+    Counts,
+    NodeNames,
+    Placement,
+    Whereabouts,
+    assigned,
+    profiled,
+    with_unique_names,
+)
 from onnxact.check.providers import PROVIDERS, create, first_line, runtime, runtime_errors, runtime_version
 from onnxact.check.subject import Source, Subject, open_subject
 from onnxact.errors import ProviderError
@@ -189,13 +197,28 @@ def run_session(
     Tensors come as NumPy arrays (bfloat16 as ml_dtypes.bfloat16), sequences as lists, maps as dicts, an empty optional
     as None.
     """
+    try:
+        return _run(session, inputs, outputs)
+    except runtime_errors() as error:
+        return RunFailure("run", with_node(session.subject.model, first_line(error)))
+
+
+def runs(session: Session | RunFailure, inputs: Mapping[str, Any]) -> bool:
+    """Whether it does; why not is not looked into."""
+    if isinstance(session, RunFailure):
+        return False
+    try:
+        _run(session, inputs, None)
+    except runtime_errors():
+        return False
+    return True
+
+
+def _run(session: Session, inputs: Mapping[str, Any], outputs: Sequence[str] | None) -> Outputs:
     wanted = list(session.outputs if outputs is None else outputs)
     names = _computed(session, wanted, inputs)
     run = _run_ort_values if _has_bfloat16(session, names) else _run_arrays
-    try:
-        found = dict(zip(names, run(session.handle, names, inputs), strict=True)) if names or not wanted else {}
-    except runtime_errors() as error:
-        return RunFailure("run", with_node(session.subject.model, first_line(error)))
+    found = dict(zip(names, run(session.handle, names, inputs), strict=True)) if names or not wanted else {}
     return {name: found[name] if name in found else inputs[name] for name in wanted}
 
 

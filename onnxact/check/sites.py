@@ -20,7 +20,7 @@ from onnxact.check.knowledge import Knowledge
 from onnxact.check.lifting import Lifted, lift
 from onnxact.check.placing import computed_names
 from onnxact.check.reaching import Reach, Search
-from onnxact.check.session import RunFailure, Session, open_session, run_session
+from onnxact.check.session import open_session, runs
 from onnxact.check.site_evidence import SiteEvidence, SiteProbe
 from onnxact.check.site_outcome import Found, evidence_of
 from onnxact.check.sizing import sizes_between
@@ -110,16 +110,12 @@ def _sized(job: SiteJob, known: Knowledge) -> Iterator[Feed]:
     others = [feed for feed in job.sized(sizes_between(*known.pairing.graphs)) if feed.label not in _labels(single)]
     models = (job.before, job.after) if single else (job.before,)
     sessions = [open_session(model, job.provider, optimise=False) for model in models] if single or others else []
-    yield from (feed for feed in single if all(_runs(session, feed) for session in sessions))
-    yield from (feed for feed in others if _runs(sessions[0], feed))
+    yield from (feed for feed in single if all(runs(session, feed.values) for session in sessions))
+    yield from (feed for feed in others if runs(sessions[0], feed.values))
 
 
 def _labels(feeds: Sequence[Feed]) -> set[str]:
     return {feed.label for feed in feeds}
-
-
-def _runs(session: Session | RunFailure, feed: Feed) -> bool:
-    return isinstance(session, Session) and not isinstance(run_session(session, feed.values), RunFailure)
 
 
 def _unlike(job: SiteJob, known: Knowledge) -> Unlike | None:

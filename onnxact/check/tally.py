@@ -5,9 +5,9 @@ x = [-2, 0, 3, nan], kink 0  ->  below 1, at 1, above 1; 1 negative, 1 zero, 1 p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,19 +68,14 @@ def tally(probe: SiteProbe, array: Array) -> Tally:
     values = array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
     channels = _by_channel(values, probe.channel_axis)
     floating = values.dtype.kind == "f"
-    special = floating and channels.size > 0 and not np.isfinite([channels.min(), channels.max()]).all()
-    nan, infinite = (
-        _count(channels, test) if special else np.zeros(len(channels), np.int64) for test in (np.isnan, np.isinf)
-    )
+    points = tuple(_held(kink, array.dtype) if floating else kink for kink in probe.kinks)
+    edges = tuple({*points, 0.0})
+    nan, infinite, *sides = _counts(channels, edges, floating=floating)
+    sides_of = dict(zip(edges, zip(sides[::2], sides[1::2], strict=True), strict=True))
     ordered = channels.shape[1] - nan
-    points = [_held(kink, array) if floating else kink for kink in probe.kinks]
-    sides = {
-        kink: (_count(channels, partial(np.greater, kink)), _count(channels, partial(np.less, kink)))
-        for kink in {*points, 0.0}
-    }
-    negative, positive = sides[0.0]
-    below, above = (np.array([sides[kink][i] for kink in points]).reshape(len(points), len(nan)) for i in (0, 1))
-    signs = np.stack([negative, ordered - negative - positive, positive, nan, infinite])
+    negative, positive = sides_of[0.0]
+    below, above = (np.array([sides_of[kink][i] for kink in points]).reshape(len(points), len(nan)) for i in (0, 1))
+    signs = np.array([negative, ordered - negative - positive, positive, nan, infinite])
     return Tally(below, ordered - below - above, above, signs, values.size, array.shape, array.dtype.name)
 
 
@@ -148,17 +143,36 @@ def _by_channel(values: Array, axis: int | None) -> Array:
     return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
-def _count(channels: Array, test: Callable[[Array], Array]) -> Counts:
-    """How many elements of each channel pass a test; of large ones a block at a time, so that little is held."""
+def _counts(channels: Array, edges: Sequence[float], *, floating: bool) -> Counts:
+    """How many elements of each channel are NaN, infinite, and on either side of every edge: [2 + 2 edges, channels].
+
+    A block at a time, which is read from memory once.
+    """
+    found = np.zeros((2 + 2 * len(edges), len(channels)), np.int64)
     if len(channels) > 1 and channels.shape[1] < _ROW:
-        return np.asarray(np.count_nonzero(test(channels), axis=1), np.int64)
-    starts = range(0, channels.shape[1], _BLOCK)
-    blocks = ((row[start : start + _BLOCK] for start in starts) for row in channels)
-    return np.array([sum(int(np.count_nonzero(test(block))) for block in row) for row in blocks], np.int64)
+        rows = max(1, _BLOCK // max(1, channels.shape[1]))
+        for start in range(0, len(channels), rows):
+            found[:, start : start + rows] = _counted(channels[start : start + rows], edges, floating=floating)
+        return found
+    for number, row in enumerate(channels):
+        for start in range(0, row.size, _BLOCK):
+            found[:, number] += _counted(row[start : start + _BLOCK], edges, floating=floating)
+    return found
 
 
-def _held(kink: float, array: Array) -> float:
-    return float(rounded(kink, array.dtype))
+def _counted(block: Array, edges: Sequence[float], *, floating: bool) -> list[Any]:
+    """The same of one block, along its last axis."""
+    axis = None if block.ndim == 1 else 1
+    special = floating and not np.isfinite(block).all()
+    tests = [np.isnan(block), np.isinf(block)] if special else []
+    tests += [side(block, edge) for edge in edges for side in (np.less, np.greater)]
+    counts = [np.count_nonzero(test, axis) for test in tests]
+    return counts if special else [np.zeros(block.shape[:-1], np.int64)] * 2 + counts
+
+
+@cache
+def _held(kink: float, dtype: np.dtype[Any]) -> float:
+    return float(rounded(kink, dtype))
 
 
 def _missing_side(counts: Counts, side: str) -> list[str]:

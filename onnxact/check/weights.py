@@ -31,7 +31,7 @@ _LARGE = 1 << 16
 _WORTHWHILE = 1 << 22
 """Bytes of all such tensors from which on the file is worth it."""
 _ALIGNMENT = 1 << 12
-_BLOCK, _START = 1 << 24, 1 << 16
+_BLOCK, _START = 1 << 18, 1 << 16
 
 
 _KNOWN: weakref.WeakValueDictionary[str, Weights] = weakref.WeakValueDictionary()
@@ -119,10 +119,14 @@ class Weights:
 
 def _holds(path: Path, offset: int, raw: bytes) -> bool:
     """Whether these bytes are in the file at this place; a block at a time, so that others are told at once."""
-    with path.open("rb") as file:
+    given, block = memoryview(raw), bytearray(_BLOCK)
+    with path.open("rb", buffering=0) as file:
         file.seek(offset)
-        blocks = (start for start in range(0, len(raw), _BLOCK))
-        return all(file.read(min(_BLOCK, len(raw) - start)) == raw[start : start + _BLOCK] for start in blocks)
+        for start in range(0, len(raw), _BLOCK):
+            part = given[start : start + _BLOCK]
+            if file.readinto(block) < len(part) or block[: len(part)] != part:
+                return False
+    return True
 
 
 def _is_large(tensor: TensorProto) -> bool:

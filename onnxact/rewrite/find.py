@@ -6,7 +6,7 @@ site: `x * Sigmoid(x)` is one swish, not a sigmoid with a product behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeGuard
@@ -106,14 +106,21 @@ def _freedom(pattern: Pattern) -> tuple[int, bool]:
     return sum(isinstance(arg, Parameter) for arg in args), not any(isinstance(arg, Literal) for arg in args)
 
 
-def find(view: View, given: Mapping[str, Bound] | None = None, *, trees: bool = True) -> Found:
+def find(
+    view: View,
+    given: Mapping[str, Bound] | None = None,
+    *,
+    trees: bool = True,
+    known: Container[tuple[str, int]] = frozenset(),
+) -> Found:
     """Return the sites of every scope that may be edited; `given` parameters settle what constants leave open.
 
-    Without `trees`, every native op is a site of its own, also inside a larger tree.
+    Without `trees`, every native op is a site of its own, also inside a larger tree. `known`: nodes, by scope path and
+    index, at which no site is looked for.
     """
     found = Found([], [], {})
     for scope in view.scopes:
-        sites, skips, refused = _in_scope(scope, given or {}, trees)
+        sites, skips, refused = _in_scope(scope, given or {}, trees, known)
         found.refused.update(refused)
         if scope.frozen:
             skips = [_frozen(site) for site in sites]
@@ -128,7 +135,9 @@ def _frozen(site: Site) -> Skip:
     return Skip(site.scope.path, site.node, reason)
 
 
-def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) -> Found:
+def _in_scope(
+    scope: Scope, given: Mapping[str, Bound], look_for_trees: bool, known: Container[tuple[str, int]]
+) -> Found:
     by_root = _relevant(frozenset(scope.op_types), look_for_trees)
     kinds: dict[Any, Kind] = {}
     trees: list[Site] = []
@@ -139,7 +148,7 @@ def _in_scope(scope: Scope, given: Mapping[str, Bound], look_for_trees: bool) ->
     has_attributes = {op: bool(attributes(op, scope.opset)) for op in by_root}
     for index in [index for index, op in enumerate(scope.op_types) if op in by_root]:
         op, node, key = scope.op_types[index], nodes[index], None
-        if not (outputs := node.output):
+        if not (outputs := node.output) or (scope.path, index) in known:
             continue
         candidates = by_root[op]
         if candidates[0].size == 1 and len(node.input) == 1:

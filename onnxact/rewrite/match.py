@@ -38,6 +38,14 @@ class Match(NamedTuple):
     nodes: frozenset[int] = frozenset()
     equations: tuple[tuple[Expr, Bound], ...] = ()
 
+    def stating(self, expr: Expr, bound: Bound) -> Match:
+        """The same with one more equation."""
+        return Match(self.x, self.nodes, (*self.equations, (expr, bound)))
+
+    def with_nodes(self, nodes: frozenset[int]) -> Match:
+        """The same with more nodes."""
+        return Match(self.x, self.nodes | nodes, self.equations)
+
 
 def matches(scope: Scope, pattern: Expr, root: int) -> Iterator[Match]:
     """Yield every way in which the node at `root` computes `pattern`."""
@@ -82,7 +90,7 @@ def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[
     """Yield the ways in which the value `name` is `expr`, extending `found`."""
     if isinstance(expr, Variable):
         if found.x in (None, name):
-            yield found._replace(x=name)
+            yield Match(name, found.nodes, found.equations)
         return
     if not varies(expr):
         yield from _constant(scope, expr, name, found)
@@ -104,9 +112,9 @@ def _value(scope: Scope, expr: Expr, name: str, found: Match, closed: frozenset[
 def _constant(scope: Scope, expr: Expr, name: str, found: Match) -> Iterator[Match]:
     value = scope.constant(name)
     if value is not None:
-        yield found._replace(equations=(*found.equations, (expr, Tensor(name, value))))
+        yield found.stating(expr, Tensor(name, value))
     elif isinstance(expr, Parameter) and name:
-        yield found._replace(equations=(*found.equations, (expr, _computed(scope, name))))
+        yield found.stating(expr, _computed(scope, name))
 
 
 def _computed(scope: Scope, name: str) -> Dynamic | Reference:
@@ -131,7 +139,7 @@ def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[
         factors = _factors(expr)
         if len(factors) > 2:
             for graph_factors in _graph_factors(scope, index, len(factors)):
-                grown = found._replace(nodes=found.nodes | graph_factors.nodes)
+                grown = found.with_nodes(graph_factors.nodes)
                 yield from _assign(scope, factors, graph_factors.factors, grown, closed)
             return
     if op != expr.op or len(node.output) != 1:
@@ -139,7 +147,7 @@ def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[
     operands = _operands(scope, expr, node)
     if operands is None:
         return
-    grown = found._replace(nodes=found.nodes | {index})
+    grown = found.with_nodes(frozenset({index}))
     yield from _all(scope, list(zip(expr.args, operands, strict=True)), grown, closed)
     if PRIMITIVES[expr.op].commutative:
         yield from _all(scope, list(zip(expr.args, reversed(operands), strict=True)), grown, closed)
@@ -158,7 +166,7 @@ def _operand(scope: Scope, expr: Expr, operand: str | Bound, found: Match, close
     if isinstance(operand, _Input):
         yield from _value(scope, expr, operand.name, found, closed)
     elif not varies(expr):
-        yield found._replace(equations=(*found.equations, (expr, operand)))
+        yield found.stating(expr, operand)
 
 
 class _Input(NamedTuple):

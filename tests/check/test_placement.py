@@ -57,7 +57,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, move: Move) -> None:
     def assigned(handle: Any) -> Placement | None:
         found = told(handle)
         assert found is not None
-        return Placement(tuple((name, op, move(name, op, provider)) for name, op, provider in found.nodes))
+        return Placement.of((name, op, move(name, op, provider)) for name, op, provider in found.nodes)
 
     def created(source: Any, name: str, **options: Any) -> Any:
         session = create(source, "cpu", **options)
@@ -112,7 +112,7 @@ def test_expanded_nodes_have_no_name_but_a_place() -> None:
     probe = SiteProbe("", "", "a", "y")
     assert place_sites((model, model), (where, where), [probe], "cpu")[0].after == (("cpu", 1),)
     nodes = tuple((name, op, "cuda" if op == "Mul" else provider) for name, op, provider in where.placement.nodes)
-    mixed = Whereabouts(Placement(nodes), where.names)
+    mixed = Whereabouts(Placement.of(nodes), where.names)
     assert "which ran on cpu, cuda" in place_sites((model, model), (where, mixed), [probe], "cuda")[0].unclear
 
 
@@ -124,7 +124,7 @@ def test_a_provider_that_takes_a_body_whole_runs_what_is_in_it() -> None:
         (name, op, "cuda" if op == "If" else "cpu") for name, op, _ in where.placement.nodes if op in {"If", "Abs"}
     )
     inner = next(path for path in where.names if path.endswith("then_branch"))
-    whole = Whereabouts(Placement(nodes), where.names)
+    whole = Whereabouts(Placement.of(nodes), where.names)
     assert place_sites((model, model), (whole, whole), [SiteProbe(inner, "", "q", "t")], "cuda")[0].after == (
         ("cuda", 1),
     )
