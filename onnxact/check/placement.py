@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,42 +28,35 @@ _INLINED = "_inlfunc_"
 
 
 class PlacedNode(NamedTuple):
-    """A node as ONNX Runtime's own objects tell of it: name, or "", and op."""
+    """A node by its name, which may be "", and its op. ONNX Runtime's own objects tell the same, slowly."""
 
     name: str
     op_type: str
 
 
+Groups = Mapping[str, Sequence[PlacedNode]]
+"""Short provider name -> the nodes that it was given."""
+
+
 @dataclass(frozen=True)
 class Placement:
-    """The nodes that a session runs, by the short name of the provider that they were given to.
+    """(node name, op type, short provider name) of every node that a session runs; names may be ""."""
 
-    Those of ONNX Runtime are asked for their names when somebody wants them: it is slow to tell.
-    """
-
-    groups: Mapping[str, Sequence[PlacedNode]]
+    nodes: tuple[tuple[str, str, str], ...]
 
     @classmethod
-    def of(cls, nodes: Iterable[tuple[str, str, str]]) -> Placement:
-        """From (node name, op type, short provider name)."""
-        groups: dict[str, list[PlacedNode]] = {}
-        for name, op, provider in nodes:
-            groups.setdefault(provider, []).append(PlacedNode(name, op))
-        return cls(groups)
-
-    @property
-    def nodes(self) -> Iterator[tuple[str, str, str]]:
-        """(node name, op type, short provider name) of every node."""
-        return ((node.name, node.op_type, name) for name, group in self.groups.items() for node in group)
+    def of(cls, groups: Groups) -> Placement:
+        """What ONNX Runtime tells; it holds nothing of the session."""
+        return cls(tuple((node.name, node.op_type, provider) for provider, nodes in groups.items() for node in nodes))
 
     @property
     def counts(self) -> Counts:
         """How many nodes each provider was given."""
-        return tuple(sorted((name, len(group)) for name, group in self.groups.items()))
+        return tuple(sorted(Counter(provider for _, _, provider in self.nodes).items()))
 
     def ops(self, provider: str) -> dict[str, int]:
         """Op type -> how many nodes of it this provider was given."""
-        return dict(sorted(Counter(node.op_type for node in self.groups.get(provider, ())).items()))
+        return dict(sorted(Counter(op for _, op, given in self.nodes if given == provider).items()))
 
 
 @dataclass(frozen=True)
@@ -88,14 +81,14 @@ class SitePlacement:
         return f"{self.site}: before {_text(self.before)}, after {_text(self.after)}"
 
 
-def assigned(handle: Any) -> Placement | None:
+def assigned(handle: Any) -> Groups | None:
     """What ONNX Runtime gave to which provider; None where it does not tell (before 1.24)."""
     if not hasattr(handle, "get_provider_graph_assignment_info"):
         return None
     groups: dict[str, list[PlacedNode]] = {}
     for part in handle.get_provider_graph_assignment_info():
         groups.setdefault(short_name(part.ep_name), []).extend(part.get_nodes())
-    return Placement(groups)
+    return groups
 
 
 def profiled(path: str | Path) -> Placement:
@@ -106,7 +99,7 @@ def profiled(path: str | Path) -> Placement:
         for event in events
         if event.get("cat") == "Node" and event["name"].endswith(_KERNEL_TIME) and event["args"].get("provider")
     }
-    return Placement.of(sorted(nodes))
+    return Placement(tuple(sorted(nodes)))
 
 
 # Scope path -> the names of its nodes, in order.
@@ -202,7 +195,7 @@ class _Lookup:
         self.names = where.names
         self.by_name = {name: provider for name, _, provider in where.placement.nodes if name}
         self.nameless = {provider for name, _, provider in where.placement.nodes if not name}
-        self.all = set(where.placement.groups)
+        self.all = {provider for _, _, provider in where.placement.nodes}
 
     def counts(self, probe: SiteProbe) -> tuple[Counts, str]:
         """The counts by provider, and what is unclear."""

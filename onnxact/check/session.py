@@ -92,12 +92,14 @@ class Session:
     @cached_property
     def assigned(self) -> Placement | None:
         """Which provider got which node; None where this ONNX Runtime does not tell."""
-        return assigned(self.handle)
+        groups = assigned(self.handle)
+        return None if groups is None else Placement.of(groups)
 
-    @property
+    @cached_property
     def placement(self) -> Counts | None:
         """How many nodes each provider was given, None where that is not known."""
-        return None if self.assigned is None else self.assigned.counts
+        groups = assigned(self.handle)
+        return None if groups is None else tuple(sorted((name, len(nodes)) for name, nodes in groups.items()))
 
     @property
     def outputs(self) -> tuple[str, ...]:

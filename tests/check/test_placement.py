@@ -54,10 +54,12 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, move: Move) -> None:
     """Let the session of a provider that is not here say that it ran what `move` says; the CPU runs all of it."""
     told = room.assigned
 
-    def assigned(handle: Any) -> Placement | None:
-        found = told(handle)
-        assert found is not None
-        return Placement.of((name, op, move(name, op, provider)) for name, op, provider in found.nodes)
+    def assigned(handle: Any) -> room.Groups:
+        found: dict[str, list[room.PlacedNode]] = {}
+        for provider, nodes in (told(handle) or {}).items():
+            for node in nodes:
+                found.setdefault(move(node.name, node.op_type, provider), []).append(node)
+        return found
 
     def created(source: Any, name: str, **options: Any) -> Any:
         session = create(source, "cpu", **options)
@@ -112,7 +114,7 @@ def test_expanded_nodes_have_no_name_but_a_place() -> None:
     probe = SiteProbe("", "", "a", "y")
     assert place_sites((model, model), (where, where), [probe], "cpu")[0].after == (("cpu", 1),)
     nodes = tuple((name, op, "cuda" if op == "Mul" else provider) for name, op, provider in where.placement.nodes)
-    mixed = Whereabouts(Placement.of(nodes), where.names)
+    mixed = Whereabouts(Placement(nodes), where.names)
     assert "which ran on cpu, cuda" in place_sites((model, model), (where, mixed), [probe], "cuda")[0].unclear
 
 
@@ -124,7 +126,7 @@ def test_a_provider_that_takes_a_body_whole_runs_what_is_in_it() -> None:
         (name, op, "cuda" if op == "If" else "cpu") for name, op, _ in where.placement.nodes if op in {"If", "Abs"}
     )
     inner = next(path for path in where.names if path.endswith("then_branch"))
-    whole = Whereabouts(Placement.of(nodes), where.names)
+    whole = Whereabouts(Placement(nodes), where.names)
     assert place_sites((model, model), (whole, whole), [SiteProbe(inner, "", "q", "t")], "cuda")[0].after == (
         ("cuda", 1),
     )
