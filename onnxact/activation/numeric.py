@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -19,6 +20,14 @@ FLOATS: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
 }
+
+
+@cache
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Return NumPy's name of a dtype, which it takes long to tell."""
+    return str(dtype.name)
+
+
 Values = Mapping[str, Any]
 """Parameter name -> number, array of slopes, or text."""
 

@@ -13,7 +13,7 @@ u is doubled. Source: Higham 2002, "Accuracy and Stability of Numerical Algorith
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from itertools import product
 from typing import Any
 
@@ -36,7 +36,12 @@ class Interval:
 
 def limits(dtype: DTypeLike) -> Any:
     """Return what `numpy.finfo` returns, for bfloat16 too."""
-    return ml_dtypes.finfo(np.dtype(dtype))  # type: ignore[no-untyped-call]
+    return _limits(np.dtype(dtype))
+
+
+@cache
+def _limits(dtype: np.dtype[Any]) -> Any:
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
 
 
 def unit_roundoff(dtype: DTypeLike) -> float:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.activation.numeric import FLOATS
+from onnxact.activation.numeric import FLOATS, dtype_name
 from onnxact.activation.rounding import limits, unit_roundoff
 from onnxact.check.allowance import Judged, Points, judge_exact, judge_points, same_value
 from onnxact.check.site_evidence import Accuracy
@@ -50,9 +50,10 @@ def judge(
     value name; where one is missing nothing is compared. `channel_axis`, counted from the end: see Accuracy.channels.
     `thorough`: every element is looked at where the function rounds at most once, else a sample.
     """
-    if x.dtype.name not in FLOATS:
+    dtype = dtype_name(x.dtype)
+    if dtype not in FLOATS:
         return Accuracy(y.size, problem=f"{x.dtype} is no floating-point type")
-    function = held_numbers(standard.function, x.dtype.name, computed)
+    function = held_numbers(standard.function, dtype, computed)
     own = {} if standard.own is None else numbers(standard.own, computed)
     if function is None or own is None:
         return Accuracy(y.size, problem="a parameter of it is not known")

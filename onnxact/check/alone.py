@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ ELEM_TYPES = {
 
 @dataclass(frozen=True)
 class Expected:
-    """What a site on its own is held against in each place where it is computed; and its dtype."""
+    """What a site is held against in each place where it is computed; and its dtype."""
 
     dtype: str
     standards: tuple[Standards, ...] = ()
@@ -164,21 +165,22 @@ class Trier:
         return found if isinstance(found, RunFailure) else list(found.values())
 
     def _judged(self, trial: _Trial, before: Array, after: Array) -> Alone:
-        x = trial.x
+        x, count = trial.x, trial.x.size
         if before.shape != after.shape or before.dtype != after.dtype:
             text = f"{before.dtype}{list(before.shape)} before, {after.dtype}{list(after.shape)} after"
-            return Alone(f"differs: {text}", x.size)
+            return Alone(f"differs: {text}", count)
         if before.tobytes() == after.tobytes():
-            return Alone("same", x.size)
+            return Alone("same", count)
         unequal, signs = ~same_value(before, after), _other_zeros(before, after)
         if not (unequal | signs).any():
-            return Alone("same", x.size)
+            return Alone("same", count)
         if not unequal.any() and x.shape == before.shape:
             # All else has the same bits in both, and is not held against the reference then.
             at = signs.reshape(len(x), -1).any(axis=1)
-            trial, before, after, unequal = replace(trial, x=x[at]), before[at], after[at], unequal[at]
+            x, before, after, unequal = x[at], before[at], after[at], unequal[at]
         own, found = (
-            _against(standard, trial, y) for standard, y in zip(trial.standards, (before, after), strict=True)
+            _against(standard, x, y, trial.channel_axis)
+            for standard, y in zip(trial.standards, (before, after), strict=True)
         )
         apart = unequal if self.exact or not unequal.any() else unequal & ~_close(x, before, after)
         place = _place(x, before, after, apart) if apart.any() else ""
@@ -186,11 +188,11 @@ class Trier:
             text = f"differs: {place}" if place else "same"
         else:
             text = _text(trial.standards, own, found, place)
-            strict = apart & np.isfinite(trial.x.astype(np.float64))
+            strict = apart & np.isfinite(x.astype(np.float64))
             if self.exact and text == "same" and strict.any():
                 text = f"differs: {_place(x, before, after, strict)}"
-        overflow = _overflow(trial.x, before, after) if text == "same" else ""
-        return Alone(text, x.size, own, found, _notes(text, own, found), overflow)
+        overflow = _overflow(x, before, after) if text == "same" else ""
+        return Alone(text, count, own, found, _notes(text, own, found), overflow)
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,16 @@ class _Trial:
 
     key: tuple[Any, ...]
     parts: tuple[Part, Part]
-    x: Array
+    dtype: str
+    kinks: tuple[float, ...]
+    shape: tuple[int, ...]
     standards: Standards
     channel_axis: int | None
+
+    @cached_property
+    def x(self) -> Array:
+        """What is fed: [points, *shape]."""
+        return _fed(self.kinks, _numbers(self.parts), self.dtype, self.shape)
 
 
 def _trial(probe: SiteProbe, dtype: str, standards: Standards, parts: tuple[Part, Part]) -> _Trial | Alone:
@@ -214,7 +223,7 @@ def _trial(probe: SiteProbe, dtype: str, standards: Standards, parts: tuple[Part
     if int(np.prod(shape)) > _LARGEST_CONSTANT:
         return Alone(f"not run: its constants have {int(np.prod(shape))} elements")
     key = (before.key, after.key, dtype, probe.kinks, probe.channel_axis)
-    return _Trial(key, parts, _fed(probe.kinks, _numbers(parts), dtype, shape), standards, probe.channel_axis)
+    return _Trial(key, parts, dtype, probe.kinks, shape, standards, probe.channel_axis)
 
 
 def _numbers(parts: tuple[Part, Part]) -> tuple[float, ...]:
@@ -258,12 +267,13 @@ def _failed(before: list[Array] | RunFailure, after: list[Array] | RunFailure) -
     return Alone(f"not run: {'it' if len(failed) > 1 else f'{side}, it'} {failure}")
 
 
-def _against(standard: Standard | None, trial: _Trial, y: Array) -> Accuracy | None:
+def _against(standard: Standard | None, x: Array, y: Array, channel_axis: int | None) -> Accuracy | None:
     """None where nothing is known of the function, or not all parameters: then the two are compared."""
-    found = (
-        None if standard is None else judge(standard, trial.x, y, inputs="on its own", channel_axis=trial.channel_axis)
-    )
-    return None if found is None or found.problem else found
+    if standard is None:
+        return None
+    standard = replace(standard, on_its_own=True, exact=False)
+    found = judge(standard, x, y, inputs="on its own", channel_axis=channel_axis)
+    return None if found.problem else found
 
 
 def _close(x: Array, before: Array, after: Array) -> npt.NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxact.activation.numeric import dtype_name
 from onnxact.check.tolerance import Doubles, least_atol, least_rtol, undecided
 
 Array = npt.NDArray[Any]
@@ -60,7 +61,7 @@ class Distance:
 
 def is_floating(array: Array) -> bool:
     """Whether it is of a floating type that is compared by distance; other arrays have to be equal."""
-    return array.dtype.name in UNIT_ROUNDOFF
+    return dtype_name(array.dtype) in UNIT_ROUNDOFF
 
 
 def size_of(array: Array) -> Size:

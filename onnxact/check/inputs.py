@@ -18,8 +18,8 @@ from onnxact.check.graph import elem_type_text, type_text
 from onnxact.check.integers import InputRecipe, integers, whole_limits
 from onnxact.check.magnitudes import decides_amounts
 from onnxact.check.ranges import range_of
-from onnxact.check.readers import Readers
-from onnxact.check.sizes import DEFAULT, Guess, Shape, find_sizes
+from onnxact.check.readers import Readers, Use
+from onnxact.check.sizes import DEFAULT, Guess, Shape, Sizes, find_sizes
 from onnxact.check.steering import is_positive, steering_value
 from onnxact.errors import UsageError
 
@@ -76,6 +76,17 @@ class Source:
     def model(self) -> ModelProto:
         """The model that is fed."""
         return self.readers.model
+
+    def uses(self, name: str, sizes: Sizes) -> tuple[Use, ...]:
+        """Every use of an input; which they are depends on no seed."""
+        key = name, tuple(sizes.shapes.items())
+        if key not in self._uses:
+            self._uses[key] = self.readers.uses(name, sizes)
+        return self._uses[key]
+
+    @cached_property
+    def _uses(self) -> dict[tuple[str, tuple[tuple[str, Shape], ...]], tuple[Use, ...]]:
+        return {}
 
     @cached_property
     def switches(self) -> dict[str, Array]:
@@ -153,7 +164,7 @@ def made_feed(source: Source, seed: int, given: Mapping[str, Any]) -> Feed:
             made[value.name] = given[value.name]
             continue
         name, limits = value.name, source.limits.of(value.name)
-        uses = source.readers.uses(name, sizes)
+        uses = source.uses(name, sizes)
         named, decides = name in source.limits.names, name in source.amounts
         shape, choices = sizes.shapes[name], source.choices
         recipe = InputRecipe(name, number, shape, uses, limits, named, decides, choices, seed, rng)

@@ -132,6 +132,17 @@ class Knowledge:
         return first, second
 
     def _pair(self, before: Meaning | None, after: Meaning | None) -> Standards:
+        """Most sites of a model mean the same: what is worked out of a standard is so once."""
+        key = before, after, before is after
+        if key not in self._pairs:
+            self._pairs[key] = self._new_pair(before, after)
+        return self._pairs[key]
+
+    @cached_property
+    def _pairs(self) -> dict[tuple[Meaning | None, Meaning | None, bool], Standards]:
+        return {}
+
+    def _new_pair(self, before: Meaning | None, after: Meaning | None) -> Standards:
         function = before or after
         if function is None or _depends_on_caller(function):
             return None, None
@@ -160,11 +171,7 @@ class Knowledge:
         return trier.run({probe: self._expected(probe) for probe in wanted})
 
     def _expected(self, probe: SiteProbe) -> Expected:
-        def on_its_own(standard: Standard | None) -> Standard | None:
-            return None if standard is None else replace(standard, on_its_own=True, exact=False)
-
-        pairs = ((on_its_own(first), on_its_own(second)) for first, second in self._standards[probe])
-        return Expected(self.dtype(probe), tuple(pairs))
+        return Expected(self.dtype(probe), self._standards[probe])
 
     def is_identical(self, probe: SiteProbe) -> bool:
         """Whether a site is the same to the byte in both models."""

@@ -25,7 +25,7 @@ def source_of(subject: Subject, added: ModelProto) -> str | bytes:
     is_extended = added.HasField("graph")
     if subject.path is not None and not is_extended:
         return str(subject.path)
-    data = subject.model.SerializeToString() if subject.path is None else subject.path.read_bytes()
+    data = subject.serialized if subject.path is None else subject.path.read_bytes()
     return bytes(data + added.SerializeToString()) if is_extended else bytes(data)
 
 

@@ -6,6 +6,7 @@ leaky_relu (mul-max), alpha = 0.2  ->  Meaning("leaky_relu", "mul-max", (("alpha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -82,7 +83,12 @@ def _equal(first: ParameterValue, second: ParameterValue | None) -> bool:
     return _equal(second, first) if isinstance(second, Slopes) and isinstance(first, float) else first == second
 
 
-def _kinks(meaning: Meaning) -> Iterator[float]:
+@lru_cache(maxsize=256)
+def _kinks(meaning: Meaning) -> tuple[float, ...]:
+    return tuple(_kinks_of(meaning))
+
+
+def _kinks_of(meaning: Meaning) -> Iterator[float]:
     row = ACTIVATIONS[meaning.activation]
     values = {name: value for name, value in meaning.parameters if isinstance(value, float)}
     wanted = [*(term(kink) for kink in row.kinks), *(_bends(_form(row, meaning)) if meaning.form else ())]

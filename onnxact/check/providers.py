@@ -250,6 +250,7 @@ def first_line(error: BaseException) -> str:
     return _LOCATION.sub("", _PREFIX.sub("", text.splitlines()[0])).strip()
 
 
+@cache
 def short_name(full: str) -> str:
     """The short name of a provider that ONNX Runtime names, in any spelling; raises UsageError for an unknown one."""
     wanted = full.strip().lower()

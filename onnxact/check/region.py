@@ -67,6 +67,11 @@ def behind(
 
 def between(nodes: Sequence[NodeProto], made_by: Mapping[str, int], inputs: Collection[str], output: str) -> list[int]:
     """The positions of the nodes that `output` needs and that depend on `inputs`: no constants, no slopes."""
+    if output in inputs or output not in made_by:
+        return []
+    read = set(reads(nodes[made_by[output]]))
+    if not any(name in made_by for name in read.difference(inputs)):  # as of most sites: a single node
+        return [] if read.isdisjoint(inputs) else [made_by[output]]
     candidates, _ = behind(nodes, made_by, output, inputs)
     chosen = set(candidates)
     depends: set[int] = set()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -104,9 +104,17 @@ Standards = tuple[Standard | None, Standard | None]
 """Of one site, before and after."""
 
 
-def held_numbers(meaning: Meaning, held_in: str, computed: Values | None = None) -> dict[str, Any] | None:
+def held_numbers(meaning: Meaning, held_in: str, computed: Values | None = None) -> Values | None:
     """The parameters as a dtype holds them, in float64: those of the reference. None: see numbers."""
-    found = numbers(meaning, computed)
+    return _rounded(numbers(meaning, computed), held_in) if computed else _held_numbers(meaning, held_in)
+
+
+@lru_cache(maxsize=256)
+def _held_numbers(meaning: Meaning, held_in: str) -> Values | None:
+    return _rounded(numbers(meaning), held_in)
+
+
+def _rounded(found: Values | None, held_in: str) -> Values | None:
     if found is None:
         return None
     dtype = FLOATS[held_in]

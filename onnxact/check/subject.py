@@ -16,6 +16,8 @@ from onnxact.model.files import is_text, load
 
 Source = ModelProto | str | os.PathLike[str]
 
+_SMALL = 1 << 24
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -42,6 +44,14 @@ class Subject:
     def _externalised(self) -> Subject | None:
         found = self.weights.taken_out_of(self.model)
         return None if found is None else replace(self, model=found, path=None, folder=self.weights.folder)
+
+    @property
+    def serialized(self) -> bytes:
+        """The model as ONNX Runtime takes it. Small ones are kept, for every session takes them."""
+        found: bytes = self.__dict__.get("_serialized") or self.model.SerializeToString()
+        if len(found) <= _SMALL:
+            self.__dict__["_serialized"] = found
+        return found
 
     @property
     def weight_bytes(self) -> int:

@@ -110,21 +110,23 @@ class _Walk:
             _demand(first is second and name == other, f"{name!r} is in one model only")
             return
         if (first.path, name) in self.seen:
-            same = self.seen[first.path, name] == other
-            _demand(same, f"{name!r} is {self.seen[first.path, name]!r} after, and {other!r} as well")
+            known = self.seen[first.path, name]
+            if known != other:
+                raise DifferentError(f"{name!r} is {known!r} after, and {other!r} as well")
             return
         self.seen[first.path, name] = other
-        same = (self.paths.get(first.path, "") if first.path else "") == second.path
-        _demand(same, f"{name!r} is in {first.path!r} before, in {second.path!r} after")
+        if (self.paths.get(first.path, "") if first.path else "") != second.path:
+            raise DifferentError(f"{name!r} is in {first.path!r} before, in {second.path!r} after")
         probe = self.sites.get((first.path, name))
         if probe is not None and probe.names("after")[1] == other:
             self.pending.append((first, second, probe.input, probe.names("after")[0]))
             operands = computed_names(probe.before), computed_names(probe.after)
-            _demand(len(operands[0]) == len(operands[1]), f"a parameter of {probe} is computed in one model only")
+            if len(operands[0]) != len(operands[1]):
+                raise DifferentError(f"a parameter of {probe} is computed in one model only")
             self.pending.extend((first, second, *names) for names in zip(*operands, strict=True))
             return
-        known = self._constants(first, second)
-        ours, theirs = known[0].get(name), known[1].get(other)
+        stored = self._constants(first, second)
+        ours, theirs = stored[0].get(name), stored[1].get(other)
         if ours is not None or theirs is not None:
             self._constant((name, other), ours, theirs)
         elif name in first.producers and other in second.producers:
@@ -141,7 +143,8 @@ class _Walk:
         return self.constants[first.path]
 
     def _constant(self, names: tuple[str, str], first: Stored | None, second: Stored | None) -> None:
-        _demand(first is not None and second is not None, f"{names[0]!r} is a constant in one model only")
+        if first is None or second is None:
+            raise DifferentError(f"{names[0]!r} is a constant in one model only")
         folders = [subject.folder for subject in self.subjects]
         if first == second and not (_is_external(first) and folders[0] != folders[1]):
             return
@@ -153,8 +156,8 @@ class _Walk:
         indices = first.producers[name], second.producers[other_name]
         one, other = first.nodes[indices[0]], second.nodes[indices[1]]
         made = list(one.output).index(name) == list(other.output).index(other_name)
-        same = made and (one == other or _said(one) == _said(other))
-        _demand(same, f"the node that makes {name!r} is not the same ({one.op_type})")
+        if not (made and (one == other or _said(one) == _said(other))):
+            raise DifferentError(f"the node that makes {name!r} is not the same ({one.op_type})")
         self.seen.update(((first.path, name), other) for name, other in zip(one.output, other.output, strict=True))
         read = zip(one.input, other.input, strict=True)
         self.pending.extend((first, second, name, other) for name, other in read if name)

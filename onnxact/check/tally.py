@@ -6,14 +6,14 @@ x = [-2, 0, 3, nan], kink 0  ->  below 1, at 1, above 1; 1 negative, 1 zero, 1 p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.activation.numeric import rounded
+from onnxact.activation.numeric import dtype_name, rounded
 from onnxact.check.interval import Interval
 from onnxact.check.site_evidence import KinkCount, SignCount, SiteProbe
 
@@ -51,13 +51,14 @@ class Tally:
 
     def plus(self, other: Tally) -> Tally:
         """Both together; they are of the same site, so of the same channels."""
-        return replace(
-            self,
-            below=self.below + other.below,
-            at=self.at + other.at,
-            above=self.above + other.above,
-            signs=self.signs + other.signs,
-            elements=self.elements + other.elements,
+        return Tally(
+            self.below + other.below,
+            self.at + other.at,
+            self.above + other.above,
+            self.signs + other.signs,
+            self.elements + other.elements,
+            self.shape,
+            self.dtype,
         )
 
 
@@ -76,7 +77,7 @@ def tally(probe: SiteProbe, array: Array) -> Tally:
     negative, positive = sides_of[0.0]
     below, above = (np.array([sides_of[kink][i] for kink in points]).reshape(len(points), len(nan)) for i in (0, 1))
     signs = np.array([negative, ordered - negative - positive, positive, nan, infinite])
-    return Tally(below, ordered - below - above, above, signs, values.size, array.shape, array.dtype.name)
+    return Tally(below, ordered - below - above, above, signs, values.size, array.shape, dtype_name(array.dtype))
 
 
 def missing(probe: SiteProbe, counted: Tally | None, possible: Interval) -> tuple[str, ...]:
