@@ -272,5 +272,5 @@ def _pair(job: _Job, feeds: tuple[Feed, ...], provider: str) -> Pair:
 
 def _notes(job: _Job) -> tuple[str, ...]:
     """What a reader should know of the two models, without their being run."""
-    same = job.before.model == job.after.model and job.before.folder == job.after.folder
+    same = job.before.has_content_of(job.after)
     return ("the two models have the same content", *job.declared) if same else job.declared

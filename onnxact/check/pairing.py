@@ -42,13 +42,17 @@ class Pairing:
 
     @cached_property
     def views(self) -> tuple[View, View]:
-        """The two models, indexed."""
-        return View(self.before.model, self.before.folder), View(self.after.model, self.after.folder)
+        """The two models, indexed; models of the same content are one."""
+        first = View(self.before.model, self.before.folder)
+        same = self.before.has_content_of(self.after)
+        return first, first if same else View(self.after.model, self.after.folder)
 
     @cached_property
     def sites(self) -> tuple[Mapping[Place, Site], Mapping[Place, Site]]:
         """(scope path, output) -> site, in both models, in the order of the nodes; those on floating tensors."""
-        return _floating(self.views[0]), _floating(self.views[1])
+        first, second = self.views
+        found = _floating(first)
+        return found, found if second is first else _floating(second)
 
     @cached_property
     def paths(self) -> Mapping[str, str]:

@@ -45,6 +45,10 @@ class Subject:
         found = self.weights.taken_out_of(self.model)
         return None if found is None else replace(self, model=found, path=None, folder=self.weights.folder)
 
+    def has_content_of(self, other: Subject) -> bool:
+        """Whether two models are equal to the byte, and read the same files."""
+        return self.folder == other.folder and bool(self.model == other.model)
+
     @property
     def serialized(self) -> bytes:
         """The model as ONNX Runtime takes it. Small ones are kept, for every session takes them."""

@@ -51,7 +51,7 @@ def surroundings(
     paths: scope path before -> scope path after. Names and documentation of nodes do not count, nor do names of values
     other than the inputs and outputs of the models, the order in which nodes stand, or what no output depends on.
     """
-    if before.folder == after.folder and before.model == after.model:
+    if views[0] is views[1]:
         return Surroundings()
     walk = _Walk((before, after), views, sites, paths)
     try:
