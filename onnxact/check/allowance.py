@@ -40,6 +40,15 @@ class Points:
     function: Values
     own: Values
 
+    @property
+    def twice(self) -> Points:
+        """The same points, and once more."""
+        function, own = (
+            {name: np.concatenate([value, value]) if np.ndim(value) else value for name, value in values.items()}
+            for values in (self.function, self.own)
+        )
+        return Points(np.concatenate([self.x, self.x]), np.concatenate([self.y, self.y]), function, own)
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -111,13 +120,12 @@ def _around(standard: Standard, points: Points, low: Array, high: Array) -> tupl
     largest = float(limits(dtype).max)
     finite = np.where(np.isinf(x), np.sign(x) * largest, x)
     margin = unit_roundoff(dtype) * np.abs(finite) + float(limits(dtype).smallest_subnormal)
-    for near in (finite - margin, finite + margin):
-        expected = _reference(standard, points, near)
-        lowest, highest, _ = _range(standard, points, near, expected)
-        nearest = rounded(expected, dtype).astype(np.float64)
-        low = np.fmin(np.fmin(low, lowest), nearest)
-        high = np.fmax(np.fmax(high, highest), nearest)
-    return low, high
+    near, twice = np.concatenate([finite - margin, finite + margin]), points.twice
+    expected = _reference(standard, twice, near)
+    lowest, highest, _ = _range(standard, twice, near, expected)
+    nearest = rounded(expected, dtype).astype(np.float64)
+    lowest, highest = np.fmin(lowest, nearest).reshape(2, -1), np.fmax(highest, nearest).reshape(2, -1)
+    return np.fmin(low, np.fmin.reduce(lowest)), np.fmax(high, np.fmax.reduce(highest))
 
 
 def same_value(left: Array, right: Array) -> Flags:

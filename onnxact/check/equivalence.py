@@ -96,8 +96,8 @@ def check(
     _demand_sense(None if chosen else (before, after), seeds, memory_budget)
     options = runtime_options(provider_options, session_options, tf32=tf32)
     resolved = resolve_providers(["cpu"] if chosen else providers, options)
-    weights = Weights()
     lean = chosen is None and SHARING.issuperset(resolved.names) and not any(map(_is_in_memory, (before, after)))
+    weights = Weights(remembers=not lean)
     pair = [
         open_subject(source, folder=folder, options=options, weights=weights, lean=lean) for source in (before, after)
     ]

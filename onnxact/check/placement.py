@@ -87,8 +87,8 @@ def assigned(handle: Any) -> Groups | None:
         return None
     groups: dict[str, list[PlacedNode]] = {}
     for part in handle.get_provider_graph_assignment_info():
-        groups.setdefault(short_name(part.ep_name), []).extend(part.get_nodes())
-    return groups
+        groups.setdefault(part.ep_name, []).extend(part.get_nodes())
+    return {short_name(name): nodes for name, nodes in groups.items()}
 
 
 def profiled(path: str | Path) -> Placement:

@@ -101,10 +101,17 @@ class Session:
         groups = assigned(self.handle)
         return None if groups is None else tuple(sorted((name, len(nodes)) for name, nodes in groups.items()))
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         """The names of the model's outputs, in order."""
         return tuple(item.name for item in self.handle.get_outputs())
+
+    @cached_property
+    def bfloat16(self) -> frozenset[str]:
+        """The outputs of type bfloat16; all of them where an input is."""
+        if any("bfloat16" in item.type for item in self.handle.get_inputs()):
+            return frozenset(self.outputs)
+        return frozenset(item.name for item in self.handle.get_outputs() if "bfloat16" in item.type)
 
     def shapes(self) -> dict[str, tuple[int | str | None, ...]]:
         """Output name -> its shape as ONNX Runtime inferred it: a size, a symbol, or None for unknown."""
@@ -219,7 +226,7 @@ def runs(session: Session | RunFailure, inputs: Mapping[str, Any]) -> bool:
 def _run(session: Session, inputs: Mapping[str, Any], outputs: Sequence[str] | None) -> Outputs:
     wanted = list(session.outputs if outputs is None else outputs)
     names = _computed(session, wanted, inputs)
-    run = _run_ort_values if _has_bfloat16(session, names) else _run_arrays
+    run = _run_arrays if session.bfloat16.isdisjoint(names) else _run_ort_values
     found = dict(zip(names, run(session.handle, names, inputs), strict=True)) if names or not wanted else {}
     return {name: found[name] if name in found else inputs[name] for name in wanted}
 
@@ -275,12 +282,6 @@ def _demand_nodes(provider: str, given: Counts) -> None:
     if provider not in dict(given):
         places = ", ".join(f"{name} {count}" for name, count in given) or "none"
         raise ProviderError(f"provider {provider} was given no node of this model (nodes by provider: {places})")
-
-
-def _has_bfloat16(session: Session, outputs: Sequence[str]) -> bool:
-    handle = session.handle
-    wanted = [*handle.get_inputs(), *(item for item in handle.get_outputs() if item.name in outputs)]
-    return any("bfloat16" in item.type for item in wanted)
 
 
 def _run_arrays(handle: Any, names: list[str], inputs: Mapping[str, Any]) -> list[Any]:

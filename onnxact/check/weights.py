@@ -52,11 +52,14 @@ def value_of(tensor: TensorProto, folder: Path | None = None) -> NDArray[Any] | 
 class Weights:
     """A temporary folder with one file of weights, each value once, which is there as long as this object.
 
-    `folder` is None as long as nothing was written.
+    `folder` is None as long as nothing was written. `remembers`: the models stay in memory as they are, so that their
+    weights are told to be equal there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, remembers: bool = False) -> None:
         self.folder: Path | None = None
+        self.remembers = remembers
+        self._known: dict[str, tuple[TensorProto, TensorProto]] = {}
         self._places: dict[bytes, list[int]] = {}
 
     def taken_out_of(self, model: ModelProto) -> ModelProto | None:
@@ -87,19 +90,24 @@ class Weights:
             _KNOWN[self.folder.name] = self
         path, found = self.folder / self.folder.name, []
         for tensor in tensors:
-            raw = tensor.raw_data
-            place = {"location": path.name, "offset": str(self._place(path, raw)), "length": str(len(raw))}
-            entries = [StringStringEntryProto(key=key, value=value) for key, value in place.items()]
-            found.append(
-                TensorProto(
-                    name=tensor.name,
-                    data_type=tensor.data_type,
-                    dims=tensor.dims,
-                    data_location=TensorProto.EXTERNAL,
-                    external_data=entries,
-                )
-            )
+            original, written = self._known.get(tensor.name, (None, None))
+            if written is None or original != tensor:
+                written = self._stored(tensor, path)
+            if self.remembers:
+                self._known[tensor.name] = tensor, written
+            found.append(written)
         return found
+
+    def _stored(self, tensor: TensorProto, path: Path) -> TensorProto:
+        raw = tensor.raw_data
+        place = {"location": path.name, "offset": str(self._place(path, raw)), "length": str(len(raw))}
+        return TensorProto(
+            name=tensor.name,
+            data_type=tensor.data_type,
+            dims=tensor.dims,
+            data_location=TensorProto.EXTERNAL,
+            external_data=[StringStringEntryProto(key=key, value=value) for key, value in place.items()],
+        )
 
     def _place(self, path: Path, raw: bytes) -> int:
         """Where the file has these bytes."""
