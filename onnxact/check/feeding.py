@@ -35,6 +35,7 @@ from onnxact.errors import UsageError
 Given = Mapping[str, Any] | Sequence[Mapping[str, Any] | Feed]
 """One set of inputs by name, or several."""
 
+DEFAULT_SEEDS = (0, 1)
 _TRUTHS = 8
 """Seeds among which other combinations of truth values are looked for: eight in a row have all those of three."""
 
@@ -222,7 +223,11 @@ def _remarks(recipe: Recipe) -> Iterator[str]:
     for feed in recipe.given:
         several = f" ({feed.label})" if len(recipe.given) > 1 else ""
         yield from (f"{text}{several}" for text in remarks(feed.values))
-    if recipe.missing and any(feed.values for feed in recipe.given):
+    is_given = any(feed.values for feed in recipe.given)
+    if is_given and recipe.shared and recipe.seeds[1:] and recipe.seeds != DEFAULT_SEEDS:
+        given = "all inputs are given" if recipe.complete else f"there are {len(recipe.given)} sets of given inputs"
+        yield f"of the seeds {', '.join(map(str, recipe.seeds))} no further sets are made, since {given}"
+    if recipe.missing and is_given:
         yield f"made up, since they were not given: {', '.join(recipe.missing)}"
     yield from contradictions(recipe.readers.required, recipe.shapes_known)
 

@@ -1,7 +1,8 @@
 """(a part of a model, values that were seen to enter it) -> sets of values to try it on.
 
 Those that were seen; made-up ones, as for the inputs of a model, and of these: some equal, some at the constants of the
-part, small, large, and far from 0. All lie within what the nodes before the part can give.
+part, small, large, and far from 0; where they pick rows of a table, every row. All lie within what the nodes before the
+part can give.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from onnxact.check.drawing import moved, near, rounded_within
 from onnxact.check.feeding import Recipe, feed_of, make_recipe
 from onnxact.check.inputs import NoInputError, is_float
 from onnxact.check.interval import ANY, Interval
+from onnxact.check.ranges import range_of
 from onnxact.check.sizes import DEFAULT
 from onnxact.errors import UsageError
 
@@ -43,6 +45,8 @@ _LARGE: Mapping[str, float] = {"float16": 10.0}
 _OTHERWISE_LARGE = 30.0
 _HUGE = (1e3, 1e10)
 """Beyond the integer types."""
+_ROWS, _MOST_ROWS = 1 << 12, 1 << 18
+"""Rows of a table that are picked at a time, and of the largest of which all are."""
 _TRUTHS: tuple[Change, ...] = (("none true", np.zeros_like), ("all true", np.ones_like))
 
 
@@ -83,6 +87,23 @@ class PartFeeds:
             for how, changed in self._changed(made, seed):
                 values = self._within({**self.seen, **made, **changed})
                 yield Made(f"made-up values {seed}, {how}", values, how == _TIES)
+        yield from self._rows()
+
+    def _rows(self) -> Iterator[Made]:
+        """Every row of a table, where an input picks some: as many at a time as is quick, one after the other."""
+        for name in sorted(self.seen.keys() - self.kept):
+            value = self.seen[name]
+            if value.dtype.kind not in "iu" or not value.ndim or not value.size:
+                continue
+            picked = range_of(self._recipe.readers.uses(name))
+            if not picked.limited or picked.high >= _MOST_ROWS:
+                continue
+            width = math.prod(value.shape[1:])
+            step = max(_ROWS // width, 1) * width
+            for first in range(0, picked.high + 1, step):
+                rows = np.arange(first, min(first + step, picked.high + 1)).astype(value.dtype)
+                several = np.resize(rows, (math.ceil(rows.size / width), *value.shape[1:]))
+                yield Made(f"rows {first} to {rows[-1]}", self._within({**self.seen, name: several}))
 
     def _changed(self, made: Values, seed: int) -> Iterator[tuple[str, Values]]:
         """What the changes make of all floating values, of all truth values, and of one floating value at a time."""

@@ -53,6 +53,15 @@ def test_given_sets_are_run_as_they_are() -> None:
     assert list(further_feeds(recipe(model, inputs={"x": one}), DEFAULT)) == []
 
 
+def test_seeds_that_make_nothing_are_said() -> None:
+    model = unary(RELU, shape="1, 2")
+    one = {"x": np.array([[1, 2]], np.float32)}
+    said = "of the seeds 7, 8, 9 no further sets are made, since all inputs are given"
+    assert fed(model, inputs=one, seeds=(7, 8, 9)).assumed == (said,)
+    assert fed(model, inputs=one).assumed == ()
+    assert fed(model, inputs=one, seeds=(7,)).assumed == ()
+
+
 def test_what_is_not_given_is_made_up_and_said() -> None:
     model = net("float[2] x, float[2] w", "float[2] y", "y = Mul(x, w)")
     found = fed(model, inputs={"w": np.zeros(2, np.float32)})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from onnxact.check import Verdict, check
 from tests.check.models import net
@@ -231,6 +232,25 @@ def test_a_size_that_only_one_model_names(size: int) -> None:
     verdict = check(first, net("float[N, 8] x", "float[M, 8] y", "y = Sin(x)"), providers="cpu")
     assert verdict.outcome == "different"
     assert any(f"open dimensions {size + 1}" in reason for reason in verdict.reasons)
+
+
+def folded(wrong: int | None) -> tuple[ModelProto, ModelProto]:
+    """A table that is scaled, and one in which the scale is; of that, one row is not right."""
+    table = np.random.default_rng(0).standard_normal((6000, 4)).astype(np.float32)
+    scaled = 4 * table
+    if wrong is not None:
+        scaled[wrong, 2] += 1
+    before = net("int64[N, 8] x", "float[N, 8, 4] y", "e = Gather(w, x) s = Mul(e, four) y = Sin(s)", NUMBERS)
+    after = net("int64[N, 8] x", "float[N, 8, 4] y", "s = Gather(ws, x) y = Sin(s)")
+    for model, name, value in ((before, "w", table), (after, "ws", scaled)):
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    return before, after
+
+
+def test_every_row_of_a_table_is_tried() -> None:
+    assert check(*folded(None), providers=["cpu"]).outcome == "equivalent"
+    for wrong in (5, 4095, 4097, 5999):
+        assert check(*folded(wrong), providers=["cpu"]).outcome == "inconclusive", wrong
 
 
 def test_parts_keep_within_limits_that_are_given() -> None:
