@@ -140,9 +140,8 @@ class _Walk:
         are no pairs.
         """
         parts = self._parts(pair, self.shown)
-        nodes = [part.graph.nodes[index] for part in parts for index in part.nodes]
         same = [self.shown.forth.get(name) for name in parts[0].inputs] == list(parts[1].inputs)
-        if same and len(nodes) == len(parts) and op_of(nodes[0]) == op_of(nodes[1]):
+        if same and all(len(part.nodes) == 1 for part in parts):
             self.differing[pair.before] = f"{self._named(pair)} is another value in both models"
 
     def _is_same(self, pair: Aligned) -> bool:

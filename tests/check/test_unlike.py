@@ -17,7 +17,7 @@ LAST = "int64[1] last = {-1}"
 NUMBERS = "float half = {0.5}, float zero = {0}, float two = {2}, float three = {3}, float four = {4}, float six = {6}"
 STEPS = "float step = {0.1}, int8 none = {0}, uint8 least = {0}"
 ENDS = "int64[1] e0 = {0}, int64[1] e4 = {4}, int64[1] e8 = {8}, int64[1] e1 = {1}"
-EPSILON = "float tiny = {1e-5}"
+EPSILON = "float tiny = {1e-5}, float little = {1e-9}"
 MORE = f"""int64 fifteen = {{15}}, float[16] table = {{{", ".join(map(str, range(16)))}}}, int64 whole = {{2}},
     int64[6] around = {{0, 0, 1, 0, 0, 1}}, float hundred = {{100}},
     float[8] levels = {{0.3, 1.3, -0.7, 2.1, 0.9, -1.1, 0.2, 3.3}}"""
@@ -190,6 +190,15 @@ def test_parts_that_are_too_large_are_named() -> None:
 
 
 OLD_ROOT = ROOT.replace('"": 18', '"": 17')
+
+
+def test_another_op_in_a_part_that_is_too_large() -> None:
+    """Its value is another one for the same inputs, which the nodes behind it hide."""
+    chain = "".join(f"r{number + 1} = Sin(r{number}) " for number in range(50))
+    pair = (model(f"r0 = {op}(x, half) {chain} t = Mul(r50, little) y = Add(t, x)") for op in ("Mul", "Add"))
+    verdict = check(*pair, providers="cpu")
+    assert verdict.outcome == "inconclusive"
+    assert any("'r0' (Mul) is another value in both models" in reason for reason in verdict.reasons)
 
 
 def test_a_local_function_of_another_opset() -> None:
