@@ -50,7 +50,8 @@ def keeps_bits(meaning: Meaning) -> bool:
 
 def kinks(*meanings: Meaning | None) -> tuple[float, ...]:
     """Every point where the function, or the way in which it is computed, changes its branch; in order."""
-    found = {kink for meaning in meanings if meaning is not None for kink in _kinks(meaning)}
+    known = [meaning for meaning in meanings if meaning is not None]
+    found = {kink for item in known for kink in (_kinks_of if item.has_slopes else _kinks)(item)}
     return tuple(sorted(found))
 
 

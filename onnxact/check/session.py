@@ -213,7 +213,7 @@ def run_session(
 
 
 def runs(session: Session | RunFailure, inputs: Mapping[str, Any]) -> bool:
-    """Whether it does; why not is not looked into."""
+    """Whether a session runs on these inputs; why not is not looked into."""
     if isinstance(session, RunFailure):
         return False
     try:

@@ -76,6 +76,11 @@ class Meaning:
     dtype: str = "float32"
     exact: bool = False
 
+    @property
+    def has_slopes(self) -> bool:
+        """Whether a parameter is a tensor, which may be large."""
+        return any(isinstance(value, Slopes) for _, value in self.parameters)
+
     def __str__(self) -> str:
         values = ", ".join(f"{name} = {_shown(value)}" for name, value in self.parameters)
         return f"{self.activation}({values})" if values else self.activation

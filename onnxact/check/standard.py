@@ -106,7 +106,9 @@ Standards = tuple[Standard | None, Standard | None]
 
 def held_numbers(meaning: Meaning, held_in: str, computed: Values | None = None) -> Values | None:
     """The parameters as a dtype holds them, in float64: those of the reference. None: see numbers."""
-    return _rounded(numbers(meaning, computed), held_in) if computed else _held_numbers(meaning, held_in)
+    if computed or meaning.has_slopes:
+        return _rounded(numbers(meaning, computed), held_in)
+    return _held_numbers(meaning, held_in)
 
 
 @lru_cache(maxsize=256)
