@@ -19,13 +19,13 @@ _BITS = {1: np.int8, 2: np.int16, 4: np.int32, 8: np.int64}
 
 def select(condition: ArrayLike, chosen: ArrayLike, otherwise: ArrayLike) -> Array:
     """Return np.where(condition, chosen, otherwise)."""
-    condition, chosen, otherwise = np.asarray(condition), np.asarray(chosen), np.asarray(otherwise)
-    alike = chosen.dtype == otherwise.dtype and chosen.shape == otherwise.shape == condition.shape
-    bits = _BITS.get(chosen.itemsize)
-    if not alike or bits is None or chosen.size < _MANY:
+    where, first, second = np.asarray(condition), np.asarray(chosen), np.asarray(otherwise)
+    alike = first.dtype == second.dtype and first.shape == second.shape == where.shape
+    bits = _BITS.get(first.itemsize)
+    if not alike or bits is None or first.size < _MANY:
         return np.where(condition, chosen, otherwise)
-    kept = otherwise.view(bits)
-    found = chosen.view(bits) ^ kept
-    found &= np.negative(condition.view(np.int8)).astype(bits)
+    kept = second.view(bits)
+    found = first.view(bits) ^ kept
+    found &= np.negative(where.view(np.int8)).astype(bits)
     found ^= kept
-    return found.view(chosen.dtype)
+    return found.view(first.dtype)

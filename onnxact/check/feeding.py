@@ -31,6 +31,7 @@ from onnxact.check.sizes import (
 )
 from onnxact.check.stored_inputs import demand_place_for_inputs, save_inputs
 from onnxact.errors import UsageError
+from onnxact.words import counted
 
 Given = Mapping[str, Any] | Sequence[Mapping[str, Any] | Feed]
 """One set of inputs by name, or several."""
@@ -226,7 +227,7 @@ def _remarks(recipe: Recipe) -> Iterator[str]:
     is_given = any(feed.values for feed in recipe.given)
     if is_given and recipe.shared and recipe.seeds[1:] and recipe.seeds != DEFAULT_SEEDS:
         given = "all inputs are given" if recipe.complete else f"there are {len(recipe.given)} sets of given inputs"
-        yield f"of the seeds {', '.join(map(str, recipe.seeds))} no further sets are made, since {given}"
+        yield f"{counted(len(recipe.seeds), 'seed')} make no further sets of inputs, since {given}"
     if recipe.missing and is_given:
         yield f"made up, since they were not given: {', '.join(recipe.missing)}"
     yield from contradictions(recipe.readers.required, recipe.shapes_known)

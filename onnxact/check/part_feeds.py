@@ -90,10 +90,12 @@ class PartFeeds:
         yield from self._rows()
 
     def _rows(self) -> Iterator[Made]:
-        """Every row of a table, where an input picks some: as many at a time as is quick, one after the other."""
+        """Every row of a table, where an input picks some: as many at a time as is quick, one after the other; by a
+        list where it is a single number.
+        """
         for name in sorted(self.seen.keys() - self.kept):
             value = self.seen[name]
-            if value.dtype.kind not in "iu" or not value.ndim or not value.size:
+            if value.dtype.kind not in "iu" or not value.size:
                 continue
             picked = range_of(self._recipe.readers.uses(name))
             if not picked.limited or picked.high >= _MOST_ROWS:

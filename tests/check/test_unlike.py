@@ -243,14 +243,14 @@ def test_a_size_that_only_one_model_names(size: int) -> None:
     assert any(f"open dimensions {size + 1}" in reason for reason in verdict.reasons)
 
 
-def folded(wrong: int | None) -> tuple[ModelProto, ModelProto]:
+def folded(wrong: int | None, index: str = "int64[N, 8] x", result: str = "float[N, 8, 4] y") -> tuple[ModelProto, ...]:
     """A table that is scaled, and one in which the scale is; of that, one row is not right."""
     table = np.random.default_rng(0).standard_normal((6000, 4)).astype(np.float32)
     scaled = 4 * table
     if wrong is not None:
         scaled[wrong, 2] += 1
-    before = net("int64[N, 8] x", "float[N, 8, 4] y", "e = Gather(w, x) s = Mul(e, four) y = Sin(s)", NUMBERS)
-    after = net("int64[N, 8] x", "float[N, 8, 4] y", "s = Gather(ws, x) y = Sin(s)")
+    before = net(index, result, "e = Gather(w, x) s = Mul(e, four) y = Sin(s)", NUMBERS)
+    after = net(index, result, "s = Gather(ws, x) y = Sin(s)")
     for model, name, value in ((before, "w", table), (after, "ws", scaled)):
         model.graph.initializer.append(numpy_helper.from_array(value, name))
     return before, after
@@ -260,6 +260,9 @@ def test_every_row_of_a_table_is_tried() -> None:
     assert check(*folded(None), providers=["cpu"]).outcome == "equivalent"
     for wrong in (5, 4095, 4097, 5999):
         assert check(*folded(wrong), providers=["cpu"]).outcome == "inconclusive", wrong
+    single = "int64 x", "float[4] y"
+    assert check(*folded(None, *single), providers=["cpu"]).outcome == "equivalent"
+    assert check(*folded(4097, *single), providers=["cpu"]).outcome == "inconclusive"
 
 
 def test_parts_keep_within_limits_that_are_given() -> None:
