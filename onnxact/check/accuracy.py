@@ -9,6 +9,7 @@ fraction of the time that a model takes to run. `Accuracy.compared` says how man
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -26,11 +27,13 @@ Index = npt.NDArray[np.int64]
 _BLOCK = 1 << 16
 _MOST_DEVIATING = 1 << 11
 _FEW = 1 << 9
-_SAMPLE = 1 << 14
+_QUICK = 1 << 16
+_SAMPLE, _RUN = 1 << 14, 1 << 4
 _CLOSELY = 1 << 12
 _ON_ITS_OWN = 1 << 14
-"""Elements: evaluated at a time; held closely at most, twice; held closely at least; looked at where a sample does;
-held closely of a function that rounds often; of a site on its own, held closely without further ado."""
+"""Elements: evaluated at a time; held closely at most, twice; held closely at least; all looked at rather than a sample,
+except in 16 bits; looked at in a sample, and next to each other in it; held closely of a function that rounds often; of
+a site on its own, held closely without further ado."""
 
 
 def judge(
@@ -63,11 +66,11 @@ def judge(
         return Accuracy(y.size, y.size, max(1, y.size), inputs=inputs, problem=problem)
     if not y.size:
         return Accuracy()
-    picked = _picked(standard, x, y, function, thorough=thorough)
-    points = _points(picked.closely, x, y, function, own)
-    judged = (judge_points if picked.deviate else judge_exact)(standard, points)
-    found = _summary(points, judged, picked.closely, y.shape, channel_axis)
-    return replace(found, elements=y.size, compared=picked.compared, inputs=inputs)
+    with np.errstate(all="ignore"):
+        picked = _picked(standard, x, y, function, thorough=thorough)
+        points = _points(picked.closely, x, y, function, own)
+        judged = (judge_points if picked.deviate else judge_exact)(standard, points)
+        return _summary(points, judged, picked, y.shape, channel_axis, inputs)
 
 
 def merged(first: Accuracy | None, second: Accuracy | None) -> Accuracy | None:
@@ -125,16 +128,15 @@ def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thoroug
     if not standard.rounds_once:
         picked = _both(y.size, _spread(y.size, min(_CLOSELY, max(_FEW, y.size // 32))), _not_finite(y))
         return _Picked(picked, picked.size)
-    if thorough or y.size <= _SAMPLE:
+    if thorough or y.size <= (_SAMPLE if y.dtype.itemsize == 2 else _QUICK) or x.shape != y.shape:
         looked_at = y.size
         deviating = _deviating(standard, x, y, function)
         others = _spread(y.size, _FEW)
     else:
-        sample = _spread(y.size, _SAMPLE)
-        looked_at = sample.size
-        points = _points(sample, x, y, function, {})
-        deviating = sample[_unequal(standard, points.x, points.y, _narrow(points.function, x.dtype))]
-        others = sample[:: _SAMPLE // _FEW + 1]
+        starts = _spread(y.size, _SAMPLE // _RUN)[:-1]
+        looked_at = starts.size * _RUN
+        deviating = _deviating_in_runs(standard, starts, x, y, function)
+        others = starts[:: starts.size // _FEW]
     if standard.on_its_own:
         others = np.arange(_CLOSELY)  # what is fed into a site on its own begins with the special values
     elif not deviating.size:
@@ -194,10 +196,22 @@ def _deviating(standard: Standard, x: Array, y: Array, function: Values) -> Inde
     return np.concatenate(found)
 
 
+def _deviating_in_runs(standard: Standard, starts: Index, x: Array, y: Array, function: Values) -> Index:
+    """The same of a sample, runs from evenly spread indices on: what lies together is read from memory together."""
+    step = int(starts[1])
+    rows = (item.reshape(-1)[: starts.size * step].reshape(-1, step) for item in (x, y))
+    entered, left = (row[:, :_RUN].reshape(-1) for row in rows)
+    constants = _narrow(function, x.dtype)
+    if any(value.ndim for value in constants.values()):
+        index = (starts[:, None] + np.arange(_RUN)).reshape(-1)
+        constants = {name: _at(value, y.shape, index) for name, value in constants.items()}
+    at = _unequal(standard, entered, left, constants)
+    return starts[at // _RUN] + at % _RUN
+
+
 def _unequal(standard: Standard, x: Array, y: Array, constants: Values) -> Index:
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
-    with np.errstate(all="ignore"):
-        expected = standard.reference(wide, constants).astype(x.dtype, copy=False)
+    expected = standard.reference(wide, constants).astype(x.dtype, copy=False)
     bits = f"u{x.dtype.itemsize}"
     at = np.flatnonzero(expected.view(bits) != y.view(bits))
     return at[~same_value(expected[at], y[at])] if at.size else at
@@ -211,8 +225,7 @@ def _worst(standard: Standard, x: Array, y: Array, function: Values, deviating: 
     wide = np.float64 if x.dtype == np.float64 else np.float32
     held = {name: np.asarray(value, wide) for name, value in points.function.items()}
     expected = standard.reference(points.x.astype(wide), held)
-    with np.errstate(all="ignore"):
-        error = np.abs(points.y.astype(wide) - expected) / np.maximum(np.abs(expected), wide(1e-30))
+    error = np.abs(points.y.astype(wide) - expected) / np.maximum(np.abs(expected), wide(1e-30))
     error = np.where(np.isnan(error), np.inf, error)
     most = [_largest(error, np.flatnonzero(side)) for side in (points.x < 0, ~(points.x < 0))]
     return _both(y.size, deviating[np.concatenate(most)], deviating[:: deviating.size // _MOST_DEVIATING])
@@ -225,32 +238,47 @@ def _largest(error: Array, among: Index) -> Index:
 
 
 def _points(index: Index, x: Array, y: Array, function: Values, own: Values) -> Points:
-    wide = [value for value in (*function.values(), *own.values()) if not isinstance(value, str) and np.ndim(value)]
-    where = np.unravel_index(index, y.shape) if wide or x.shape != y.shape else ()
-
     def at(value: Any) -> Any:
-        return value if isinstance(value, str) or np.ndim(value) == 0 else np.broadcast_to(value, y.shape)[where]
+        return value if isinstance(value, str) else _at(np.asarray(value), y.shape, index)
 
-    entered = x.reshape(-1)[index] if x.shape == y.shape else np.broadcast_to(x, y.shape)[where]
     chosen = ({name: at(value) for name, value in values.items()} for values in (function, own))
-    return Points(entered, y.reshape(-1)[index], *chosen)
+    return Points(_at(x, y.shape, index), y.reshape(-1)[index], *chosen)
+
+
+def _at(value: Array, shape: tuple[int, ...], index: Index) -> Array:
+    """The elements at flat indices of the shape to which a value is broadcast; a single number as it is."""
+    if not value.ndim:
+        return value
+    if value.shape == shape:
+        return value.reshape(-1)[index]
+    place, inner, stride = np.zeros_like(index), 1, 1
+    sizes = (*[1] * (len(shape) - value.ndim), *value.shape)
+    for axis in reversed(range(len(shape))):
+        if sizes[axis] > 1:
+            outer = index // inner
+            place += (outer - outer // shape[axis] * shape[axis]) * stride
+            stride *= shape[axis]
+        inner *= shape[axis]
+    return value.reshape(-1)[place]
 
 
 # What they show
 
 
 def _summary(
-    points: Points, judged: Judged, picked: Index, shape: tuple[int, ...], channel_axis: int | None
+    points: Points, judged: Judged, picked: _Picked, shape: tuple[int, ...], channel_axis: int | None, inputs: str
 ) -> Accuracy:
     errors = _in_roundoffs(points.x.dtype, judged)
-    finite = judged.distance[np.isfinite(judged.distance)]
-    place = _worst_place(points, judged, errors)
-    outside = picked[judged.outside]
+    outside = picked.closely[judged.outside]
+    place = _worst_place(points, judged, errors, some_outside=outside.size > 0)
     return Accuracy(
+        elements=math.prod(shape),
+        compared=picked.compared,
         outside=outside.size,
         max_u=float(errors.max()),
-        max_abs=float(finite.max()) if finite.size else 0.0,
-        index=tuple(int(axis) for axis in np.unravel_index(picked[place], shape)),
+        max_abs=float(judged.distance.max(where=np.isfinite(judged.distance), initial=0.0)),
+        inputs=inputs,
+        index=tuple(int(axis) for axis in np.unravel_index(picked.closely[place], shape)),
         x=float(points.x[place]),
         y=float(points.y[place]),
         expected=float(judged.expected[place]),
@@ -263,18 +291,19 @@ def _summary(
 def _in_roundoffs(dtype: np.dtype[Any], judged: Judged) -> Array:
     """|y - f(x)| / (u |f(x)|), below the smallest normal number in its u; 0 where no number tells the distance."""
     smallest = float(limits(dtype).smallest_normal)
-    with np.errstate(all="ignore"):
-        found = judged.distance / (unit_roundoff(dtype) * np.maximum(np.abs(judged.expected), smallest))
-    return np.where(np.isfinite(found), found, np.where(judged.outside, np.inf, 0.0))
+    found = judged.distance / (unit_roundoff(dtype) * np.maximum(np.abs(judged.expected), smallest))
+    at = ~np.isfinite(found)
+    if at.any():
+        found[at] = np.where(judged.outside[at], np.inf, 0.0)
+    return np.asarray(found)
 
 
-def _worst_place(points: Points, judged: Judged, errors: Array) -> int:
+def _worst_place(points: Points, judged: Judged, errors: Array, *, some_outside: bool) -> int:
     """The element furthest outside its bound; where none is outside, the finite one with the largest error."""
-    if not judged.outside.any():
+    if not some_outside:
         return int(np.argmax(np.where(np.isfinite(points.x) & np.isfinite(points.y), errors, -1.0)))
-    with np.errstate(all="ignore"):
-        excess = np.where(np.isnan(judged.distance), np.inf, judged.distance - judged.allowed)
-        relative = excess / np.maximum(np.abs(judged.expected), 1e-300)
+    excess = np.where(np.isnan(judged.distance), np.inf, judged.distance - judged.allowed)
+    relative = excess / np.maximum(np.abs(judged.expected), 1e-300)
     return int(np.argmax(np.where(judged.outside, np.where(np.isnan(relative), np.inf, relative), -np.inf)))
 
 

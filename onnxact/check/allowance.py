@@ -40,14 +40,13 @@ class Points:
     function: Values
     own: Values
 
-    @property
-    def twice(self) -> Points:
-        """The same points, and once more."""
+    def repeated(self, count: int) -> Points:
+        """The same points, several times."""
         function, own = (
-            {name: np.concatenate([value, value]) if np.ndim(value) else value for name, value in values.items()}
+            {name: np.tile(value, count) if np.ndim(value) else value for name, value in values.items()}
             for values in (self.function, self.own)
         )
-        return Points(np.concatenate([self.x, self.x]), np.concatenate([self.y, self.y]), function, own)
+        return Points(np.tile(self.x, count), np.tile(self.y, count), function, own)
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,20 @@ class Judged:
 def judge_points(standard: Standard, points: Points) -> Judged:
     """Hold every point against what the form may give there."""
     x, y = points.x.astype(np.float64), points.y.astype(np.float64)
-    expected = _reference(standard, points, x)
-    nearest = rounded(expected, points.x.dtype).astype(np.float64)
+    wider = _may_be_wider(standard, points.x.dtype)
+    entered, here = (_around(x, points.x.dtype), points.repeated(3)) if wider else (x, points)
+    exactly = _reference(standard, here, entered)
     with np.errstate(all="ignore"):
-        low, high, foreign = _range(standard, points, x, expected)
-        width = high - low
-        low, high = np.minimum(low, nearest), np.maximum(high, nearest)
-        if _may_be_wider(standard, points.x.dtype):
-            low, high = _around(standard, points, low, high)
+        rounding = rounded(exactly, points.x.dtype).astype(np.float64)
+        low, high, foreign = _range(standard, here, entered, exactly)
+        expected, nearest, width, foreign = (item[: x.size] for item in (exactly, rounding, high - low, foreign))
+        low = np.fmin.reduce(np.fmin(low, rounding).reshape(-1, x.size))
+        high = np.fmax.reduce(np.fmax(high, rounding).reshape(-1, x.size))
         overflowed = np.isnan(y) & (low == -np.inf) & (high == np.inf)
         inside = (((low <= y) & (y <= high)) | overflowed) & ~foreign & ~np.isnan(expected)
         allowed = np.where(foreign, width, np.maximum(high - expected, expected - low))
         distance = np.where(same_value(y, expected), 0.0, np.abs(y - expected))
-    inside &= np.isfinite(x) | _may_be_wider(standard, points.x.dtype)
+    inside &= np.isfinite(x) | wider
     if standard.exact:
         inside, allowed = np.zeros(x.shape, np.bool_), unit_roundoff(points.x.dtype) * np.abs(expected)
     outside = ~(same_value(y, nearest) | inside)
@@ -97,9 +97,8 @@ def judge_exact(standard: Standard, points: Points) -> Judged:
     dtype = points.x.dtype
     y = points.y.astype(np.float64)
     expected = _reference(standard, points, points.x.astype(np.float64))
-    with np.errstate(all="ignore"):
-        distance = np.where(same_value(y, expected), 0.0, np.abs(y - expected))
-        allowed = unit_roundoff(dtype) * np.maximum(np.abs(expected), float(limits(dtype).smallest_normal))
+    distance = np.where(same_value(y, expected), 0.0, np.abs(y - expected))
+    allowed = unit_roundoff(dtype) * np.maximum(np.abs(expected), float(limits(dtype).smallest_normal))
     return Judged(expected, allowed, distance, np.zeros(y.shape, np.bool_))
 
 
@@ -114,18 +113,12 @@ def _may_be_wider(standard: Standard, dtype: np.dtype[Any]) -> bool:
     return dtype.itemsize == 2 and not standard.on_its_own
 
 
-def _around(standard: Standard, points: Points, low: Array, high: Array) -> tuple[Array, Array]:
-    """The range with that of every x that rounds to the one seen; infinite ones come from beyond the largest number."""
-    dtype, x = points.x.dtype, points.x.astype(np.float64)
+def _around(x: Array, dtype: np.dtype[Any]) -> Array:
+    """x, and the ends of what rounds to it: infinite ones come from beyond the largest number."""
     largest = float(limits(dtype).max)
     finite = np.where(np.isinf(x), np.sign(x) * largest, x)
     margin = unit_roundoff(dtype) * np.abs(finite) + float(limits(dtype).smallest_subnormal)
-    near, twice = np.concatenate([finite - margin, finite + margin]), points.twice
-    expected = _reference(standard, twice, near)
-    lowest, highest, _ = _range(standard, twice, near, expected)
-    nearest = rounded(expected, dtype).astype(np.float64)
-    lowest, highest = np.fmin(lowest, nearest).reshape(2, -1), np.fmax(highest, nearest).reshape(2, -1)
-    return np.fmin(low, np.fmin.reduce(lowest)), np.fmax(high, np.fmax.reduce(highest))
+    return np.concatenate([x, finite - margin, finite + margin])
 
 
 def same_value(left: Array, right: Array) -> Flags:
