@@ -242,15 +242,15 @@ def _points(index: Index, x: Array, y: Array, function: Values, own: Values) -> 
         return value if isinstance(value, str) else _at(np.asarray(value), y.shape, index)
 
     chosen = ({name: at(value) for name, value in values.items()} for values in (function, own))
-    return Points(_at(x, y.shape, index), y.reshape(-1)[index], *chosen)
+    return Points(_at(np.atleast_1d(x), y.shape, index), y.reshape(-1)[index], *chosen)
 
 
 def _at(value: Array, shape: tuple[int, ...], index: Index) -> Array:
     """The elements at flat indices of the shape to which a value is broadcast; a single number as it is."""
-    if not value.ndim:
-        return value
     if value.shape == shape:
         return value.reshape(-1)[index]
+    if not value.ndim:
+        return value
     place, inner, stride = np.zeros_like(index), 1, 1
     sizes = (*[1] * (len(shape) - value.ndim), *value.shape)
     for axis in reversed(range(len(shape))):

@@ -22,7 +22,7 @@ _SMALLEST, _LARGEST = -3.0, 1.0
 """log10 of the magnitudes."""
 _RARELY = 1 / 64
 _BLOCK = 1 << 14
-_DRAWN = 1 << 19
+_DRAWN = 1 << 16
 _SIGNS = (1.0, -1.0)
 
 
@@ -78,7 +78,7 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
     """Half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
     Of both, one in 17 is rounded to halves: ties of roundings, and numbers that models compare with.
 
-    In float64 for that dtype, else in float32. Of more than half a million, the others repeat these, each time from
+    In float64 for that dtype, else in float32. Of more than 65,536, the others repeat these, each time from
     another one on, as they are or with the other sign.
     """
     wide = np.float64 if dtype == np.float64 else np.float32
@@ -88,9 +88,10 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
     _draw(rng, drawn)
     for start in range(drawn.size, flat.size, _DRAWN):
         rest = flat[start : start + _DRAWN]
-        turn = rng.integers(1, drawn.size)
-        again = np.concatenate([drawn[turn:], drawn[:turn]])[: rest.size]
-        np.multiply(again, rng.choice(_SIGNS), out=rest)
+        turn, sign = int(rng.integers(1, drawn.size)), _SIGNS[int(rng.integers(2))]
+        first, second = rest[: drawn.size - turn], rest[drawn.size - turn :]
+        np.multiply(drawn[turn:][: first.size], sign, out=first)
+        np.multiply(drawn[: second.size], sign, out=second)
         rest += 0
     return values
 

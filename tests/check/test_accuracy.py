@@ -302,3 +302,47 @@ def test_what_is_the_function_rounded_once_needs_no_bound(name: str, dtype: str)
     np.testing.assert_array_equal(short.expected, long.expected)
     np.testing.assert_array_equal(short.distance, long.distance)
     assert (short.distance[np.isfinite(x.astype(np.float64))] <= short.allowed[np.isfinite(x.astype(np.float64))]).all()
+
+
+@pytest.mark.parametrize("x_shape", [(), (1,), (3,)])
+@pytest.mark.parametrize("slope_shape", [(), (1,), (3,)])
+def test_a_single_number_that_enters_is_broadcast(x_shape: tuple[int, ...], slope_shape: tuple[int, ...]) -> None:
+    x, slope = np.full(x_shape, -2.0, np.float32), np.full(slope_shape, 0.25, np.float32)
+    meaning = Meaning("prelu", "op", (("slope", Slopes.of(slope) if slope.ndim else 0.25),))
+    y = np.asarray(sloped(x, slope))
+    assert judge(own(meaning), x, y).outside == 0
+    found = judge(own(meaning), x, y * 2)
+    assert (found.outside, found.x, found.y, found.expected) == (y.size, -2.0, -1.0, -0.5)
+
+
+@pytest.mark.parametrize("slope_shape", [(5, 1, 1), (7, 1), (11,), (5, 1, 11), (2, 1, 7, 1), (2, 5, 7, 11)])
+def test_each_element_is_held_against_its_own_slope(slope_shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    slope = rng.uniform(0.1, 0.9, slope_shape).astype(np.float32)
+    meaning = Meaning("prelu", "op", (("slope", Slopes.of(slope)),))
+    x = -np.abs(rng.standard_normal((2, 5, 7, 11))).astype(np.float32)
+    y = sloped(x, slope)
+    assert judge(own(meaning), x, y).outside == 0
+    y[1, 3, 4, 8] *= 2
+    found = judge(own(meaning), x, y)
+    assert (found.outside, found.index) == (1, (1, 3, 4, 8))
+    assert found.expected == pytest.approx(y[1, 3, 4, 8] / 2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_sample_meets_every_channel_and_says_where_it_differs(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    slope = rng.uniform(0.1, 0.9, (64, 1, 1)).astype(dtype)
+    meaning = Meaning("prelu", "op", (("slope", Slopes.of(slope)),), dtype)
+    x = -np.abs(rng.standard_normal((2, 64, 56, 56))).astype(dtype) - 1
+    right = sloped(x, slope)
+    found = judge(own(meaning), x, right, thorough=False, channel_axis=-3)
+    assert (found.outside, found.elements) == (0, x.size)
+    assert 1 << 13 < found.compared <= 1 << 15
+    for channel in (0, 17, 63):
+        wrong = right.copy()
+        wrong[:, channel] *= 2
+        found = judge(own(meaning), x, wrong, thorough=False, channel_axis=-3)
+        assert found.channels == (channel,)
+        assert found.index[1] == channel
+        assert found.y == float(wrong[found.index])
