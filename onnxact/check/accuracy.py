@@ -31,7 +31,7 @@ _QUICK = 1 << 16
 _SAMPLE, _RUN = 1 << 14, 1 << 4
 _CLOSELY = 1 << 12
 _ON_ITS_OWN = 1 << 14
-"""Elements: evaluated at a time; held closely at most, twice; held closely at least; all looked at rather than a sample,
+"""Elements: evaluated at a time; held closely at most, twice; held closely at least; looked at without taking a sample,
 except in 16 bits; looked at in a sample, and next to each other in it; held closely of a function that rounds often; of
 a site on its own, held closely without further ado."""
 
@@ -70,7 +70,7 @@ def judge(
         picked = _picked(standard, x, y, function, thorough=thorough)
         points = _points(picked.closely, x, y, function, own)
         judged = (judge_points if picked.deviate else judge_exact)(standard, points)
-        return _summary(points, judged, picked, y.shape, channel_axis, inputs)
+        return _summary(points, judged, picked, y.shape, channel_axis, inputs=inputs)
 
 
 def merged(first: Accuracy | None, second: Accuracy | None) -> Accuracy | None:
@@ -266,7 +266,7 @@ def _at(value: Array, shape: tuple[int, ...], index: Index) -> Array:
 
 
 def _summary(
-    points: Points, judged: Judged, picked: _Picked, shape: tuple[int, ...], channel_axis: int | None, inputs: str
+    points: Points, judged: Judged, picked: _Picked, shape: tuple[int, ...], channel_axis: int | None, *, inputs: str
 ) -> Accuracy:
     errors = _in_roundoffs(points.x.dtype, judged)
     outside = picked.closely[judged.outside]

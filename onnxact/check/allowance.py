@@ -72,7 +72,8 @@ def judge_points(standard: Standard, points: Points) -> Judged:
     with np.errstate(all="ignore"):
         rounding = rounded(exactly, points.x.dtype).astype(np.float64)
         low, high, foreign = _range(standard, here, entered, exactly)
-        expected, nearest, width, foreign = (item[: x.size] for item in (exactly, rounding, high - low, foreign))
+        expected, nearest, width = (item[: x.size] for item in (exactly, rounding, high - low))
+        foreign = foreign[: x.size]
         low = np.fmin.reduce(np.fmin(low, rounding).reshape(-1, x.size))
         high = np.fmax.reduce(np.fmax(high, rounding).reshape(-1, x.size))
         overflowed = np.isnan(y) & (low == -np.inf) & (high == np.inf)

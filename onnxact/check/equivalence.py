@@ -20,7 +20,7 @@ from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
 from onnxact.check.further import further_feeds, sized_feeds
 from onnxact.check.inputs import Feed, NoInputError
-from onnxact.check.interface import defaults_read_by_one, interface_differences, interface_notes, unread_inputs
+from onnxact.check.interface import Interface
 from onnxact.check.interval import Interval
 from onnxact.check.loading import UnloadableError
 from onnxact.check.options import RuntimeOptions
@@ -104,17 +104,16 @@ def check(
     allowed = tolerance(rtol, atol)
     demand_outputs(allowed, (value.name for value in pair[0].model.graph.output))
     said = Verdict("different", (), (), (), (), resolved.names, allowed, resolved.notes, options=options)
-    differences = interface_differences(pair[0].model, pair[1].model)
-    if differences:
-        return replace(said, reasons=differences, runtime=runtime_version())
-    declared = interface_notes(pair[0].model, pair[1].model)
-    pair[1] = without_inputs(pair[1], unread_inputs(pair[0].model, pair[1].model))
+    interface = Interface(pair[0].model, pair[1].model)
+    if interface.differences:
+        return replace(said, reasons=interface.differences, runtime=runtime_version())
+    pair[1] = without_inputs(pair[1], interface.unread)
     recipe = make_recipe(
         pair[0].model, seeds=seeds, input_shapes=input_shapes, inputs=inputs, val_range=val_range, save_to=save_inputs
     )
     report = progress or (lambda _what, _done: None)
     job = _Job(
-        pair[0], pair[1], recipe, tuple(sites), allowed, declared, exact, memory_budget, diagnose, report, chosen
+        pair[0], pair[1], recipe, tuple(sites), allowed, interface, exact, memory_budget, diagnose, report, chosen
     )
     try:
         return _judged(job, resolved, may_drop=providers is None)
@@ -127,14 +126,14 @@ def check(
 
 @dataclass(frozen=True)
 class _Job:
-    """What is to be checked, and how. `declared`: what a reader should know of their inputs and outputs."""
+    """What is to be checked, and how. `interface`: of both models as they were given."""
 
     before: Subject
     after: Subject
     recipe: Recipe
     sites: tuple[SiteProbe, ...]
     tolerance: Tolerance
-    declared: tuple[str, ...]
+    interface: Interface
     exact: bool
     memory_budget: int
     diagnose: bool
@@ -192,7 +191,7 @@ def _judged(job: _Job, resolved: Resolved, *, may_drop: bool) -> Verdict:
             notes.append(f"left out: {found}")
         else:
             parts[name] = found if job.exact else doubted(job.before, name, feeding.feeds, found)
-    judged = replace(judged, doubts=(*judged.doubts, *defaults_read_by_one(job.before.model, job.after.model)))
+    judged = replace(judged, doubts=(*judged.doubts, *job.interface.defaults_read_by_one()))
     evidence = Evidence(parts, judged, tuple(notes))
     if judged.unlike is not None and not evidence.differs:
         job.progress("trying what is not the same on its own", 1.0)
@@ -273,4 +272,4 @@ def _pair(job: _Job, feeds: tuple[Feed, ...], provider: str) -> Pair:
 def _notes(job: _Job) -> tuple[str, ...]:
     """What a reader should know of the two models, without their being run."""
     same = job.before.has_content_of(job.after)
-    return ("the two models have the same content", *job.declared) if same else job.declared
+    return ("the two models have the same content", *job.interface.notes) if same else job.interface.notes

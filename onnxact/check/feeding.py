@@ -139,7 +139,7 @@ def find_feeds(recipe: Recipe, session: Session | RunFailure) -> Feeding:
     those of the first guess. Raises what make_inputs raises.
     """
     known = tuple(_remarks(recipe))
-    options = guesses(recipe.model.graph, recipe.shapes_known)
+    options = guesses(recipe.readers.required, recipe.shapes_known)
     is_open = len(options) > 1
     if not is_open and not recipe.source(DEFAULT).has_large_integers:
         return Feeding(_feeds(recipe, DEFAULT), DEFAULT, known)

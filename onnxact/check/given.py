@@ -18,9 +18,9 @@ Array = npt.NDArray[Any]
 
 def demand_known(graph: GraphProto, names: Iterable[str]) -> None:
     """Raise UsageError for a name that is no input of the graph."""
-    known = [value.name for value in required_inputs(graph)] + overridable_inputs(graph)
-    unknown = sorted(set(names) - set(known))
+    unknown = sorted(set(names) - {value.name for value in graph.input})
     if unknown:
+        known = [value.name for value in required_inputs(graph)] + overridable_inputs(graph)
         raise UsageError(f"the model has no input {', '.join(unknown)}; its inputs: {', '.join(known) or 'none'}")
 
 

@@ -6,75 +6,88 @@ x: float[1, 3] before, float[N, 3] after: nothing. float[1, 4] after: "input 'x'
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from onnx import GraphProto, ModelProto, ValueInfoProto
 
-from onnxact.check.graph import UNDECLARED, declared_shape, overridable_inputs, required_inputs, type_text
+from onnxact.check.graph import UNDECLARED, declared_shape, initializer_names, type_text
 from onnxact.check.region import producer_indices, reads
 
 _OVERRIDABLE_FROM = 4
 
 
-def interface_differences(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
-    """One sentence a difference; nothing where a caller sees the same names, order and element types.
+class Interface:
+    """What callers see of two models."""
 
-    The declared shapes of inputs must not contradict each other; those of outputs may (see interface_notes). Inputs
-    with a default value may come and go below IR version 4, where every initializer has to be an input; so may the
-    default of an input that nothing reads any longer, which is what ONNX Runtime leaves in the models that it saves.
-    """
-    first, second = before.graph, after.graph
-    unread = set(unread_inputs(before, after))
-    found = [
-        *_differences("input", required_inputs(first), _without(required_inputs(second), unread)),
-        *_differences("output", list(first.output), list(second.output)),
-        *(_lost_defaults(first, second) if min(before.ir_version, after.ir_version) >= _OVERRIDABLE_FROM else ()),
-        *_reshaped("input", required_inputs(first), required_inputs(second)),
-    ]
-    return tuple(found)
+    def __init__(self, before: ModelProto, after: ModelProto) -> None:
+        self.before = _Side(before)
+        self.after = _Side(after)
+        self._has_defaults = min(before.ir_version, after.ir_version) >= _OVERRIDABLE_FROM
+
+    @cached_property
+    def differences(self) -> tuple[str, ...]:
+        """One sentence a difference; nothing where a caller sees the same names, order and element types.
+
+        The declared shapes of inputs must not contradict each other; those of outputs may (see notes). Inputs with a
+        default value may come and go below IR version 4, where every initializer has to be an input; so may the default
+        of an input that nothing reads any longer, which is what ONNX Runtime leaves in the models that it saves.
+        """
+        first, second = self.before, self.after
+        found = [
+            *_differences("input", first.required, _without(second.required, set(self.unread))),
+            *_differences("output", list(first.graph.output), list(second.graph.output)),
+            *(_lost_defaults(first, second) if self._has_defaults else ()),
+            *_reshaped("input", first.required, second.required),
+        ]
+        return tuple(found)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What is not the same and no difference: outputs whose declared shapes contradict each other (one declaration
+        is wrong, what comes out is compared), and inputs that have a default value in one model only.
+        """
+        first, second, lost = self.before, self.after, self.unread
+        texts = _reshaped("output", first.graph.output, second.graph.output)
+        stories = {
+            "that had a default value are no inputs after": _without_names(first.overridable, second.names),
+            "with a default value are new": _without_names(second.overridable, first.names),
+            "had a default value, which is lost: a caller has to give something, although nothing reads it": lost,
+        }
+        lines = (f"inputs {text}: {_some(names)}" for text, names in stories.items() if names)
+        return (*(f"declared otherwise: {text}" for text in texts), *lines)
+
+    @cached_property
+    def unread(self) -> list[str]:
+        """The inputs without a default that nothing reads and that had one before."""
+        had, graph = set(self.before.overridable), self.after.graph
+        lost = [value.name for value in self.after.required if value.name in had]
+        if not lost:
+            return []
+        read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
+        return [name for name in lost if name not in read]
+
+    def defaults_read_by_one(self) -> Iterator[str]:
+        """Why a caller who gives an input with a default gets something else: only one model's outputs depend on it.
+
+        Below IR version 4 no default can be replaced.
+        """
+        common = sorted({*self.before.overridable} & {*self.after.overridable})
+        if common and self._has_defaults:
+            needed = [_needed(side.graph) for side in (self.before, self.after)]
+            for name in (name for name in common if (name in needed[0]) != (name in needed[1])):
+                side = "before" if name in needed[0] else "after"
+                yield f"input {name!r}, which has a default, is read by the model {side} only"
 
 
-def interface_notes(before: ModelProto, after: ModelProto) -> tuple[str, ...]:
-    """What is not the same and no difference: outputs whose declared shapes contradict each other (one declaration is
-    wrong, what comes out is compared), and inputs that have a default value in one model only.
-    """
-    first, second = before.graph, after.graph
-    declared = (f"declared otherwise: {text}" for text in _reshaped("output", first.output, second.output))
-    old, new = overridable_inputs(first), overridable_inputs(second)
-    unread = unread_inputs(before, after)
-    before_only, after_only = _only_in(first, second), _only_in(second, first)
-    stories = {
-        "that had a default value are no inputs after": [name for name in old if name in before_only],
-        "with a default value are new": [name for name in new if name in after_only],
-        "had a default value, which is lost: a caller has to give something, although nothing reads it": unread,
-    }
-    return (*declared, *(f"inputs {text}: {_some(names)}" for text, names in stories.items() if names))
+class _Side:
+    """The inputs of one model: those that have to be given, and the names of those with a default value."""
 
-
-def _only_in(one: GraphProto, other: GraphProto) -> set[str]:
-    return {value.name for value in one.input} - {value.name for value in other.input}
-
-
-def unread_inputs(before: ModelProto, after: ModelProto) -> list[str]:
-    """The inputs without a default that nothing reads and that had one before."""
-    had = set(overridable_inputs(before.graph))
-    lost = [value.name for value in required_inputs(after.graph) if value.name in had]
-    if not lost:
-        return []
-    read = {name for node in after.graph.node for name in reads(node)} | {value.name for value in after.graph.output}
-    return [name for name in lost if name not in read]
-
-
-def defaults_read_by_one(before: ModelProto, after: ModelProto) -> Iterator[str]:
-    """Why a caller who gives an input with a default gets something else: only one model's outputs depend on it.
-
-    Below IR version 4 no default can be replaced.
-    """
-    common = sorted(set(overridable_inputs(before.graph)) & set(overridable_inputs(after.graph)))
-    if common and min(before.ir_version, after.ir_version) >= _OVERRIDABLE_FROM:
-        needed = [_needed(model.graph) for model in (before, after)]
-        for name in (name for name in common if (name in needed[0]) != (name in needed[1])):
-            side = "before" if name in needed[0] else "after"
-            yield f"input {name!r}, which has a default, is read by the model {side} only"
+    def __init__(self, model: ModelProto) -> None:
+        self.graph = model.graph
+        stored = initializer_names(model.graph)
+        self.names = {value.name for value in model.graph.input}
+        self.required = [value for value in model.graph.input if value.name not in stored]
+        self.overridable = [value.name for value in model.graph.input if value.name in stored]
 
 
 def _needed(graph: GraphProto) -> set[str]:
@@ -92,6 +105,10 @@ def _needed(graph: GraphProto) -> set[str]:
 
 def _without(values: Sequence[ValueInfoProto], names: set[str]) -> list[ValueInfoProto]:
     return [value for value in values if value.name not in names]
+
+
+def _without_names(names: Sequence[str], others: set[str]) -> list[str]:
+    return [name for name in names if name not in others]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -135,7 +152,6 @@ def _text(shape: Sequence[int | str]) -> str:
     return f"[{', '.join(str(size or '?') for size in shape)}]"
 
 
-def _lost_defaults(before: GraphProto, after: GraphProto) -> Iterator[str]:
-    known = {value.name for value in after.input}
-    lost = [name for name in overridable_inputs(before) if name not in known]
+def _lost_defaults(before: _Side, after: _Side) -> Iterator[str]:
+    lost = _without_names(before.overridable, after.names)
     yield from (f"input {name!r}, which had a default value, is lost" for name in lost)

@@ -6,7 +6,7 @@ SiteProbe("", "relu_3", "x", "y")  ->  SiteEvidence(outcome="equivalent", counts
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,8 +140,7 @@ class KinkCount:
     channels_never_above: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class SignCount:
+class SignCount(NamedTuple):
     """Elements that entered a site, or one channel of it, by kind; infinite ones count as negative or positive too."""
 
     negative: int = 0
@@ -220,7 +219,7 @@ class SiteEvidence:
     alone: str = ""
     surroundings: str = ""
     counts: tuple[KinkCount, ...] = ()
-    signs: SignCount = SignCount()
+    signs: SignCount = field(default_factory=SignCount)
     channels: tuple[SignCount, ...] = ()
     before: Accuracy | None = None
     after: Accuracy | None = None

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from onnx import GraphProto, ValueInfoProto
+from onnx import ValueInfoProto
 
-from onnxact.check.graph import declared_shape, required_inputs
+from onnxact.check.graph import declared_shape
 from onnxact.errors import UsageError
 
 Shape = tuple[int, ...]
@@ -117,9 +117,9 @@ def parse_shapes(texts: Sequence[str]) -> dict[str, Shape]:
     return shapes
 
 
-def guesses(graph: GraphProto, shapes: Mapping[str, Shape]) -> tuple[Guess, ...]:
+def guesses(inputs: Iterable[ValueInfoProto], shapes: Mapping[str, Shape]) -> tuple[Guess, ...]:
     """The guesses worth trying: only the first where every size is declared or given."""
-    return GUESSES if any(is_open(value, shapes) for value in required_inputs(graph)) else (DEFAULT,)
+    return GUESSES if any(is_open(value, shapes) for value in inputs) else (DEFAULT,)
 
 
 def is_open(value: ValueInfoProto, shapes: Mapping[str, Shape]) -> bool:
