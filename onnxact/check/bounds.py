@@ -14,7 +14,7 @@ from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
 
 from onnxact.check.bound_operands import of_constant, of_type
 from onnxact.check.bound_rules import RULES
-from onnxact.check.graph import constants, element_types, producers
+from onnxact.check.graph import constants, element_types
 from onnxact.check.interval import ANY, Interval
 from onnxact.check.scopes import Chain, Level
 
@@ -73,7 +73,7 @@ def values_in(chain: Chain) -> Values:
         graph = level.graph
         if isinstance(graph, FunctionProto):
             continue
-        here = producers(graph.node)
+        here = {name: node for name, (_, node) in level.makers.items()}
         fixed = {**constants(graph), **{name: t for name, t in level.stored.items() if isinstance(t, TensorProto)}}
         inputs -= here.keys() | fixed.keys()
         inputs |= level.inputs

@@ -64,7 +64,7 @@ class Exchange:
         Also those that cannot be exchanged: in bodies and functions, sparse ones, and where the model does not load
         with constants that are given from outside. Raises ProviderError.
         """
-        values = dict(self._values())
+        values = dict(self._values()) if self.names else {}
         session = self._session(values) if values else None
         shown = self._shown(session, values) if isinstance(session, Session) else set()
         return tuple(name for name, _ in self.names if name not in shown)

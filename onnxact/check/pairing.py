@@ -43,9 +43,8 @@ class Pairing:
     @cached_property
     def views(self) -> tuple[View, View]:
         """The two models, indexed; models of the same content are one."""
-        first = View(self.before.model, self.before.folder)
-        same = self.before.has_content_of(self.after)
-        return first, first if same else View(self.after.model, self.after.folder)
+        first, same = self.before.view, self.before.has_content_of(self.after)
+        return first, first if same else self.after.view
 
     @cached_property
     def sites(self) -> tuple[Mapping[Place, Site], Mapping[Place, Site]]:

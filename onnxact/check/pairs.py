@@ -242,13 +242,15 @@ def _compared(pair: Pair, batch: Batch, against: _Against, *, optimise: bool) ->
 
 def _placed(pair: Pair, before: Whereabouts | None, after: Whereabouts | None) -> PairEvidence:
     """Where the sites ran. On the CPU alone a session has nothing else to run on."""
-    models = pair.before.model, pair.after.model
-    if not pair.elsewhere:
-        return PairEvidence(placements=place_sites_on_cpu(models, pair.sites) if pair.sites else ())
-    notes = _fallen_back(pair.provider, after)
-    if before is None or after is None or not pair.sites:
+    notes = _fallen_back(pair.provider, after) if pair.elsewhere else ()
+    if not pair.sites:
         return PairEvidence(notes=notes)
-    placements = place_sites(models, (before, after), pair.sites, pair.provider)
+    views = pair.before.view, pair.after.view
+    if not pair.elsewhere:
+        return PairEvidence(placements=place_sites_on_cpu(views, pair.sites))
+    if before is None or after is None:
+        return PairEvidence(notes=notes)
+    placements = place_sites(views, (before, after), pair.sites, pair.provider)
     _demand_sites(placements, pair.provider)
     unclear = (Finding("inconclusive", f"{item.site}: {item.unclear}") for item in placements if item.unclear)
     return PairEvidence(placements=placements, findings=tuple(unclear), notes=notes)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto
 
 from onnxact.check.providers import short_name
-from onnxact.check.region import between, producer_indices
+from onnxact.check.region import between
 from onnxact.check.site_evidence import SiteProbe
 from onnxact.model.view import View
 
@@ -135,20 +135,19 @@ def with_unique_names(model: ModelProto) -> tuple[ModelProto, NodeNames]:
 
 
 def place_sites(
-    models: tuple[ModelProto, ModelProto],
+    views: tuple[View, View],
     found: tuple[Whereabouts, Whereabouts],
     sites: Sequence[SiteProbe],
     provider: str,
 ) -> tuple[SitePlacement, ...]:
     """Each site with the providers that its nodes ran on, before and after."""
-    lookups = [_Lookup(*what) for what in zip(models, SIDES, found, strict=True)]
+    lookups = [_Lookup(*what) for what in zip(views, SIDES, found, strict=True)]
     return tuple(_placed(probe, provider, lookups) for probe in sites)
 
 
-def place_sites_on_cpu(models: tuple[ModelProto, ModelProto], sites: Sequence[SiteProbe]) -> tuple[SitePlacement, ...]:
+def place_sites_on_cpu(views: tuple[View, View], sites: Sequence[SiteProbe]) -> tuple[SitePlacement, ...]:
     """The same for sessions that have no provider but the CPU: where a site's nodes are, they ran there."""
-    needs_scopes = any(probe.scope for probe in sites)
-    lookups = [_Nodes(model, side, needs_scopes=needs_scopes) for model, side in zip(models, SIDES, strict=True)]
+    lookups = [_Nodes(view, side) for view, side in zip(views, SIDES, strict=True)]
     placed = []
     for probe in sites:
         found = [lookup.of(probe) for lookup in lookups]
@@ -161,23 +160,18 @@ def place_sites_on_cpu(models: tuple[ModelProto, ModelProto], sites: Sequence[Si
 class _Nodes:
     """Finds the nodes of a site in the model "before" or "after", by scope and position."""
 
-    def __init__(self, model: ModelProto, side: str, *, needs_scopes: bool) -> None:
+    def __init__(self, view: View, side: str) -> None:
         self.side = side
-        self.scopes: dict[str, Sequence[NodeProto]] = {"": model.graph.node}
-        self.owners: dict[str, tuple[str, int]] = {}
-        if needs_scopes:
-            for scope in View(model).scopes:
-                self.scopes[scope.path] = scope.nodes
-                self.owners.update((body.path, (scope.path, index)) for (index, _), body in scope.children.items())
-        self.producers: dict[str, dict[str, int]] = {}
+        self.scopes = view.by_path
+        self.owners = {
+            body.path: (scope.path, index) for scope in view.scopes for (index, _), body in scope.children.items()
+        }
 
     def of(self, probe: SiteProbe) -> list[int]:
         """The positions of the nodes from the site's input to its output; nothing where they are not there."""
-        nodes = self.scopes.get(probe.scope, ())
-        if probe.scope not in self.producers:
-            self.producers[probe.scope] = producer_indices(nodes)
+        scope = self.scopes.get(probe.scope)
         entering, leaving = probe.names(self.side)
-        return between(nodes, self.producers[probe.scope], {entering}, leaving)
+        return [] if scope is None else between(scope.nodes, scope.producers, {entering}, leaving)
 
     def missing(self, probe: SiteProbe) -> str:
         """Why nothing was found; "" where nothing is to be."""
@@ -190,8 +184,8 @@ class _Nodes:
 class _Lookup:
     """Finds the providers of a site's nodes."""
 
-    def __init__(self, model: ModelProto, side: str, where: Whereabouts) -> None:
-        self.nodes = _Nodes(model, side, needs_scopes=True)
+    def __init__(self, view: View, side: str, where: Whereabouts) -> None:
+        self.nodes = _Nodes(view, side)
         self.names = where.names
         self.by_name = {name: provider for name, _, provider in where.placement.nodes if name}
         self.nameless = {provider for name, _, provider in where.placement.nodes if not name}

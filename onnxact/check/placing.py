@@ -59,7 +59,7 @@ def place(subject: Subject, sites: Sequence[SiteProbe], paths: Mapping[str, str]
     `side` is "before" or "after", and says which meaning of a site counts here. A site in a function that nothing
     calls has no computation.
     """
-    main = Level(subject.model.graph)
+    main = Level(subject.model.graph, scope=subject.view.main)
     found: dict[SiteProbe, tuple[Instance, ...]] = {}
     problems: dict[SiteProbe, str] = {}
     scoped: list[SiteProbe] = []
@@ -111,7 +111,7 @@ def _with_scoped(placed: Placed, scoped: Sequence[SiteProbe], paths: Mapping[str
         failed = {probe: f"its functions cannot be inlined: {first_line(error)}" for probe in wanted}
         return replace(placed, problems={**problems, **failed})
     instances: dict[SiteProbe, list[Instance]] = {probe: [] for probe in wanted}
-    main = Level(placed.subject.model.graph)
+    main = Level(placed.subject.model.graph, scope=placed.subject.view.main)
     for chain, node in markers(model.graph):
         instances[wanted[node.attribute[0].i]].append(Instance(_with_weights(chain, main), tuple(node.input)))
     stuck = {node.attribute[0].i for function in model.functions for node in _marker_nodes(function)}

@@ -21,18 +21,21 @@ Stored = TensorProto | SparseTensorProto
 class Level:
     """What one graph says of the names in it. The graph must not change.
 
-    `weights` holds initializers that were left out of it.
+    `weights` holds initializers that were left out of it, `scope` is the same graph, indexed.
     """
 
-    def __init__(self, graph: Graph, weights: Level | None = None) -> None:
+    def __init__(self, graph: Graph, weights: Level | None = None, *, scope: Scope | None = None) -> None:
         self.graph = graph
         self.weights = weights
+        self.scope = scope
 
     @cached_property
     def makers(self) -> dict[str, tuple[int, NodeProto]]:
         """Value name -> the position of the node that computes it, and the node."""
-        nodes = self.graph.node
-        return {output: (at, node) for at, node in enumerate(nodes) for output in node.output if output}
+        if self.scope is None:
+            return {output: (at, node) for at, node in enumerate(self.graph.node) for output in node.output if output}
+        nodes = self.scope.nodes
+        return {name: (at, nodes[at]) for name, at in self.scope.producers.items() if name}
 
     @cached_property
     def stored(self) -> dict[str, Stored]:

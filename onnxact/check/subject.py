@@ -13,6 +13,7 @@ from onnx import ModelProto
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.weights import Weights, size_of
 from onnxact.model.files import is_text, load
+from onnxact.model.view import View
 
 Source = ModelProto | str | os.PathLike[str]
 
@@ -44,6 +45,11 @@ class Subject:
     def _externalised(self) -> Subject | None:
         found = self.weights.taken_out_of(self.model)
         return None if found is None else replace(self, model=found, path=None, folder=self.weights.folder)
+
+    @cached_property
+    def view(self) -> View:
+        """The model, indexed. It must not change from then on."""
+        return View(self.model, self.folder)
 
     def has_content_of(self, other: Subject) -> bool:
         """Whether two models are equal to the byte, and read the same files."""

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +144,13 @@ def _is_large(tensor: TensorProto) -> bool:
 
 def size_of(tensor: TensorProto) -> int:
     """Return the bytes of a tensor, 0 for a type that is none; protobuf would count them by writing it."""
+    return math.prod(tensor.dims) * _item_size(tensor.data_type)
+
+
+@cache
+def _item_size(elem_type: int) -> int:
     try:
-        return math.prod(tensor.dims) * tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        return tensor_dtype_to_np_dtype(elem_type).itemsize
     except KeyError:
         return 0
 

@@ -91,17 +91,17 @@ def test_nodes_of_a_site_are_found_in_every_scope() -> None:
     model = net("float[4] x, bool c", "float[4] y", IF)
     where = cut(model)
     inner = next(path for path in where.names if path.endswith("then_branch"))
-    placed = place_sites((model, model), (where, where), [SiteProbe(inner, "", "q", "t")], "cpu")
+    placed = place_sites((View(model), View(model)), (where, where), [SiteProbe(inner, "", "q", "t")], "cpu")
     assert placed[0].after == (("cpu", 1),)
     function = net("float[4] x", "float[4] y", "z = local.f(x) y = local.f(z)", functions=FUNCTION)
     where = cut(function)
-    placed = place_sites((function, function), (where, where), [SiteProbe("local:f", "", "c", "b")], "cpu")
+    placed = place_sites((View(function), View(function)), (where, where), [SiteProbe("local:f", "", "c", "b")], "cpu")
     assert placed[0].after == (("cpu", 2),)  # it is called twice
-    gone = place_sites((function, function), (where, where), [SiteProbe("", "", "x", "nothing")], "cpu")[0]
+    gone = place_sites((View(function), View(function)), (where, where), [SiteProbe("", "", "x", "nothing")], "cpu")[0]
     assert gone.after == ()
     assert "no nodes lead from 'x' to 'nothing'" in gone.unclear
     new = SiteProbe("", "", "x", "nothing", only_in="after", after_input="z", after_output="y")
-    placed = place_sites((function, function), (where, where), [new], "cpu")
+    placed = place_sites((View(function), View(function)), (where, where), [new], "cpu")
     assert (placed[0].before, placed[0].after, placed[0].unclear) == ((), (("cpu", 1),), "")
 
 
@@ -112,10 +112,10 @@ def test_expanded_nodes_have_no_name_but_a_place() -> None:
     where = cut(model)
     assert sorted(op for name, op, _ in where.placement.nodes if not name) == ["HardSigmoid", "Mul"]
     probe = SiteProbe("", "", "a", "y")
-    assert place_sites((model, model), (where, where), [probe], "cpu")[0].after == (("cpu", 1),)
+    assert place_sites((View(model), View(model)), (where, where), [probe], "cpu")[0].after == (("cpu", 1),)
     nodes = tuple((name, op, "cuda" if op == "Mul" else provider) for name, op, provider in where.placement.nodes)
-    mixed = Whereabouts(Placement(nodes), where.names)
-    assert "which ran on cpu, cuda" in place_sites((model, model), (where, mixed), [probe], "cuda")[0].unclear
+    mixed, views = Whereabouts(Placement(nodes), where.names), (View(model), View(model))
+    assert "which ran on cpu, cuda" in place_sites(views, (where, mixed), [probe], "cuda")[0].unclear
 
 
 @tells
@@ -126,10 +126,8 @@ def test_a_provider_that_takes_a_body_whole_runs_what_is_in_it() -> None:
         (name, op, "cuda" if op == "If" else "cpu") for name, op, _ in where.placement.nodes if op in {"If", "Abs"}
     )
     inner = next(path for path in where.names if path.endswith("then_branch"))
-    whole = Whereabouts(Placement(nodes), where.names)
-    assert place_sites((model, model), (whole, whole), [SiteProbe(inner, "", "q", "t")], "cuda")[0].after == (
-        ("cuda", 1),
-    )
+    whole, views = Whereabouts(Placement(nodes), where.names), (View(model), View(model))
+    assert place_sites(views, (whole, whole), [SiteProbe(inner, "", "q", "t")], "cuda")[0].after == (("cuda", 1),)
 
 
 @tells
