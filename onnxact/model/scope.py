@@ -43,6 +43,7 @@ class Scope:
         self.types = Types(self)
         self.remembered: dict[str, NDArray[Any] | None] = {}
         self.children: dict[tuple[int, str], Scope] = {}
+        self._made_by: dict[int, tuple[str, ...]] = {}
         self.op_types: list[str] = []
         """The op type of every node; with its domain, `com.microsoft::FusedConv`, unless that is ONNX's own."""
 
@@ -84,6 +85,14 @@ class Scope:
                 found[outputs[0]] = index
             else:
                 found.update((name, index) for name in outputs if name)
+        return found
+
+    def made_by(self, index: int) -> tuple[str, ...]:
+        """Return the ops of the nodes of this scope that make the inputs of a node, in alphabetical order."""
+        found = self._made_by.get(index)
+        if found is None:
+            makers = [self.producers[name] for name in self.nodes[index].input if name in self.producers]
+            found = self._made_by[index] = tuple(sorted([self.op_types[maker] for maker in makers]))
         return found
 
     @cached_property

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
-from onnx import AttributeProto, NodeProto
+from onnx import AttributeProto
 
 from onnxact.activation.catalog import ACTIVATIONS, REWRITES, Activation, Form
 from onnxact.activation.expr import Call, Literal, Parameter, ops, parameters, size
@@ -158,7 +158,7 @@ def _in_scope(
                 single.append(Site(kind, index))
                 continue
         if candidates[0].size > 1:
-            made_by = _made_by(scope, node)
+            made_by = scope.made_by(index)
             candidates = tuple(p for p in candidates if could_be(p.form.expr, made_by))
         site, passed_over = _first_site(scope, candidates, index, given, refused)
         if passed_over:
@@ -178,12 +178,6 @@ def _outside(sites: Sequence[Site], skips: Mapping[int, Sequence[Skip]]) -> list
     """Return the skips of nodes that are no parts of a site: a part of one is accounted for."""
     inner = {index for site in sites for index in site.inner} if skips else ()
     return [skip for index, found in skips.items() if index not in inner for skip in found]
-
-
-def _made_by(scope: Scope, node: NodeProto) -> tuple[str, ...]:
-    """Return the ops of the nodes of this scope that make the node's inputs, in alphabetical order."""
-    makers = (scope.producers.get(name) for name in node.input)
-    return tuple(sorted(scope.op_types[maker] for maker in makers if maker is not None))
 
 
 def _serialized(stated: Sequence[AttributeProto]) -> bytes:

@@ -80,6 +80,7 @@ def _all_makers(operands: Sequence[Expr]) -> list[frozenset[str]]:
     return [_makers(arg) for arg in operands if isinstance(arg, Call) and varies(arg)]
 
 
+@cache
 def _makers(expr: Call) -> frozenset[str]:
     """Return the ops that can be last in computing a term."""
     others = frozenset(option.expr.op for option in alternatives(expr) if isinstance(option.expr, Call))
@@ -135,6 +136,8 @@ def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[
         return
     node = scope.nodes[index]
     op = scope.op_types[index]
+    if not could_be(expr, scope.made_by(index)):
+        return
     if expr.op in _PRODUCTS and op in _PRODUCTS:
         factors = _factors(expr)
         if len(factors) > 2:
