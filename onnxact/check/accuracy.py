@@ -24,6 +24,7 @@ from onnxact.check.standard import Array, Standard, Values, held_numbers, number
 
 Index = npt.NDArray[np.int64]
 
+_NOWHERE = np.array([], np.int64)
 _BLOCK = 1 << 16
 _MOST_DEVIATING = 1 << 11
 _FEW = 1 << 9
@@ -213,8 +214,11 @@ def _unequal(standard: Standard, x: Array, y: Array, constants: Values) -> Index
     wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
     expected = standard.reference(wide, constants).astype(x.dtype, copy=False)
     bits = f"u{x.dtype.itemsize}"
-    at = np.flatnonzero(expected.view(bits) != y.view(bits))
-    return at[~same_value(expected[at], y[at])] if at.size else at
+    different = expected.view(bits) != y.view(bits)
+    if not different.any():
+        return _NOWHERE
+    at = np.flatnonzero(different)
+    return at[~same_value(expected[at], y[at])]
 
 
 def _worst(standard: Standard, x: Array, y: Array, function: Values, deviating: Index) -> Index:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxact.activation.numeric import dtype_name, rounded
+from onnxact.activation.numeric import FLOATS, dtype_name, rounded
 from onnxact.check.interval import Interval
 from onnxact.check.site_evidence import KinkCount, SignCount, SiteProbe
 
@@ -21,6 +21,8 @@ Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
 
 _BLOCK, _ROW = 1 << 16, 1 << 13
+_SIGNS = [2, 2, 3, 0, 1]
+"""Where _counts has the negative ones, in place of the zeros, the positive, NaN and infinite ones."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,12 @@ def tally(probe: SiteProbe, array: Array) -> Tally:
     """
     values = array.astype(np.float32) if array.dtype.itemsize == 2 and array.dtype.kind in "fV" else array
     channels = _by_channel(values, probe.channel_axis)
-    floating = values.dtype.kind == "f"
-    points = tuple(_held(kink, array.dtype) if floating else kink for kink in probe.kinks)
-    edges = tuple({*points, 0.0})
-    nan, infinite, *sides = _counts(channels, edges, floating=floating)
-    sides_of = dict(zip(edges, zip(sides[::2], sides[1::2], strict=True), strict=True))
-    ordered = channels.shape[1] - nan
-    negative, positive = sides_of[0.0]
-    below, above = (np.array([sides_of[kink][i] for kink in points]).reshape(len(points), len(nan)) for i in (0, 1))
-    signs = np.array([negative, ordered - negative - positive, positive, nan, infinite])
+    edges, rows = _edges(probe.kinks, array.dtype)
+    counts = _counts(channels, edges, floating=values.dtype.kind == "f")
+    ordered = channels.shape[1] - counts[0]
+    below, above = counts[rows], counts[rows + 1]
+    signs = counts[_SIGNS]
+    signs[1] = ordered - counts[2] - counts[3]
     return Tally(below, ordered - below - above, above, signs, values.size, array.shape, dtype_name(array.dtype))
 
 
@@ -145,7 +144,7 @@ def _by_channel(values: Array, axis: int | None) -> Array:
 
 
 def _counts(channels: Array, edges: Sequence[float], *, floating: bool) -> Counts:
-    """How many elements of each channel are NaN, infinite, and on either side of every edge: [2 + 2 edges, channels].
+    """How many elements of each channel are NaN, infinite, below and above every edge: [2 + 2 edges, channels].
 
     A block at a time, which is read from memory once.
     """
@@ -171,9 +170,12 @@ def _counted(block: Array, edges: Sequence[float], *, floating: bool) -> list[An
     return counts if special else [np.zeros(block.shape[:-1], np.int64)] * 2 + counts
 
 
-@cache
-def _held(kink: float, dtype: np.dtype[Any]) -> float:
-    return float(rounded(kink, dtype))
+@lru_cache(maxsize=256)
+def _edges(kinks: tuple[float, ...], dtype: np.dtype[Any]) -> tuple[tuple[float, ...], Counts]:
+    """0 and the kinks as the dtype holds them, each once; and where _counts says how many are below each kink."""
+    held = [float(rounded(kink, dtype)) if dtype_name(dtype) in FLOATS else kink for kink in kinks]
+    edges = list(dict.fromkeys([0.0, *held]))
+    return tuple(edges), np.array([2 + 2 * edges.index(kink) for kink in held], np.int64)
 
 
 def _missing_side(counts: Counts, side: str) -> list[str]:
