@@ -26,15 +26,17 @@ Index = npt.NDArray[np.int64]
 
 _NOWHERE = np.array([], np.int64)
 _BLOCK = 1 << 16
-_MOST_DEVIATING = 1 << 11
-_FEW = 1 << 9
+"""Elements that are evaluated at a time."""
+_MOST_DEVIATING, _FEW = 1 << 11, 1 << 9
+"""Elements that are held closely: at most twice the one, at least the other."""
+_SAMPLE, _RUN = 1 << 14, 1 << 2
+"""Elements that a sample looks at, and how many of them lie next to each other."""
 _QUICK = 1 << 16
-_SAMPLE, _RUN = 1 << 14, 1 << 4
+"""Elements up to which no sample is taken (see _unsampled)."""
 _CLOSELY = 1 << 12
+"""Elements that are held closely of a function that rounds often."""
 _ON_ITS_OWN = 1 << 14
-"""Elements: evaluated at a time; held closely at most, twice; held closely at least; looked at without taking a sample,
-except in 16 bits; looked at in a sample, and next to each other in it; held closely of a function that rounds often; of
-a site on its own, held closely without further ado."""
+"""Elements of a site on its own that are held closely without further ado."""
 
 
 def judge(
@@ -52,7 +54,7 @@ def judge(
     x, y: arrays of one dtype (float16, bfloat16, float32, float64), y of the shape that x and the parameters broadcast
     to. `inputs` says on which inputs of the model. `computed`: the values of parameters that the model computes, by
     value name; where one is missing nothing is compared. `channel_axis`, counted from the end: see Accuracy.channels.
-    `thorough`: every element is looked at where the function rounds at most once, else a sample.
+    `thorough`: every element is looked at where the function rounds at most once, else a sample of large arrays.
     """
     dtype = dtype_name(x.dtype)
     if dtype not in FLOATS:
@@ -129,12 +131,12 @@ def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thoroug
     if not standard.rounds_once:
         picked = _both(y.size, _spread(y.size, min(_CLOSELY, max(_FEW, y.size // 32))), _not_finite(y))
         return _Picked(picked, picked.size)
-    if thorough or y.size <= (_SAMPLE if y.dtype.itemsize == 2 else _QUICK) or x.shape != y.shape:
+    if thorough or y.size <= _unsampled(y.dtype, function) or x.shape != y.shape:
         looked_at = y.size
         deviating = _deviating(standard, x, y, function)
         others = _spread(y.size, _FEW)
     else:
-        starts = _spread(y.size, _SAMPLE // _RUN)[:-1]
+        starts = _runs(y.size)
         looked_at = starts.size * _RUN
         deviating = _deviating_in_runs(standard, starts, x, y, function)
         others = starts[:: starts.size // _FEW]
@@ -146,6 +148,14 @@ def _picked(standard: Standard, x: Array, y: Array, function: Values, *, thoroug
     picked = _both(y.size, closely, others)
     left_out = 0 if closely is deviating else deviating.size - _common(y.size, deviating, picked)
     return _Picked(picked, max(picked.size, looked_at - left_out))
+
+
+def _unsampled(dtype: np.dtype[Any], function: Values) -> int:
+    """Up to how many elements no sample is taken: it takes longer in 16 bits, and each channel with its own slope has
+    to be met.
+    """
+    several = any(np.ndim(value) for value in function.values() if not isinstance(value, str))
+    return (_SAMPLE if dtype.itemsize == 2 else _QUICK) << (2 if several else 0)
 
 
 def _not_finite(y: Array) -> Index:
@@ -175,6 +185,12 @@ def _spread(size: int, count: int) -> Index:
     return np.arange(0, size, step if step % 2 else step + 1, dtype=np.int64)
 
 
+def _runs(size: int) -> Index:
+    """Where the runs of a sample begin, each with room for a whole step behind it."""
+    starts = _spread(size, _SAMPLE // _RUN)
+    return starts[: size // int(starts[1])]
+
+
 def _narrow(function: Values, dtype: np.dtype[Any]) -> Values:
     """Parameters in the dtype in which f is evaluated: float32 holds a product of two 16-bit numbers exactly."""
     wide = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
@@ -198,14 +214,14 @@ def _deviating(standard: Standard, x: Array, y: Array, function: Values) -> Inde
 
 
 def _deviating_in_runs(standard: Standard, starts: Index, x: Array, y: Array, function: Values) -> Index:
-    """The same of a sample, runs from evenly spread indices on: what lies together is read from memory together."""
+    """The same of runs: what lies together is read from memory together."""
     step = int(starts[1])
     rows = (item.reshape(-1)[: starts.size * step].reshape(-1, step) for item in (x, y))
     entered, left = (row[:, :_RUN].reshape(-1) for row in rows)
     constants = _narrow(function, x.dtype)
     if any(value.ndim for value in constants.values()):
         index = (starts[:, None] + np.arange(_RUN)).reshape(-1)
-        constants = {name: _at(value, y.shape, index) for name, value in constants.items()}
+        constants = {name: _at(value, y.shape, index) if value.ndim else value for name, value in constants.items()}
     at = _unequal(standard, entered, left, constants)
     return starts[at // _RUN] + at % _RUN
 
@@ -243,27 +259,24 @@ def _largest(error: Array, among: Index) -> Index:
 
 def _points(index: Index, x: Array, y: Array, function: Values, own: Values) -> Points:
     def at(value: Any) -> Any:
-        return value if isinstance(value, str) else _at(np.asarray(value), y.shape, index)
+        return value if isinstance(value, str) or not np.ndim(value) else _at(value, y.shape, index)
 
     chosen = ({name: at(value) for name, value in values.items()} for values in (function, own))
-    return Points(_at(np.atleast_1d(x), y.shape, index), y.reshape(-1)[index], *chosen)
+    return Points(_at(x, y.shape, index), y.reshape(-1)[index], *chosen)
 
 
 def _at(value: Array, shape: tuple[int, ...], index: Index) -> Array:
-    """The elements at flat indices of the shape to which a value is broadcast; a single number as it is."""
+    """The elements at flat indices of the shape to which a value is broadcast. ValueError where it cannot be."""
     if value.shape == shape:
         return value.reshape(-1)[index]
-    if not value.ndim:
-        return value
-    place, inner, stride = np.zeros_like(index), 1, 1
-    sizes = (*[1] * (len(shape) - value.ndim), *value.shape)
-    for axis in reversed(range(len(shape))):
-        if sizes[axis] > 1:
+    solid = np.ascontiguousarray(value)
+    place, inner = np.zeros_like(index), 1
+    for size, stride in zip(reversed(shape), reversed(np.broadcast_to(solid, shape).strides), strict=True):
+        if stride:
             outer = index // inner
-            place += (outer - outer // shape[axis] * shape[axis]) * stride
-            stride *= shape[axis]
-        inner *= shape[axis]
-    return value.reshape(-1)[place]
+            place += (outer - outer // size * size) * (stride // solid.itemsize)
+        inner *= size
+    return solid.reshape(-1)[place]
 
 
 # What they show

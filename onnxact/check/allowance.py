@@ -63,23 +63,23 @@ class Judged:
     declared: tuple[str, ...] = ()
 
 
+@np.errstate(all="ignore")
 def judge_points(standard: Standard, points: Points) -> Judged:
     """Hold every point against what the form may give there."""
     x, y = points.x.astype(np.float64), points.y.astype(np.float64)
     wider = _may_be_wider(standard, points.x.dtype)
     entered, here = (_around(x, points.x.dtype), points.repeated(3)) if wider else (x, points)
     exactly = _reference(standard, here, entered)
-    with np.errstate(all="ignore"):
-        rounding = rounded(exactly, points.x.dtype).astype(np.float64)
-        low, high, foreign = _range(standard, here, entered, exactly)
-        expected, nearest, width = (item[: x.size] for item in (exactly, rounding, high - low))
-        foreign = foreign[: x.size]
-        low = np.fmin.reduce(np.fmin(low, rounding).reshape(-1, x.size))
-        high = np.fmax.reduce(np.fmax(high, rounding).reshape(-1, x.size))
-        overflowed = np.isnan(y) & (low == -np.inf) & (high == np.inf)
-        inside = (((low <= y) & (y <= high)) | overflowed) & ~foreign & ~np.isnan(expected)
-        allowed = np.where(foreign, width, np.maximum(high - expected, expected - low))
-        distance = np.where(same_value(y, expected), 0.0, np.abs(y - expected))
+    reached = _range(standard, here, entered, exactly)
+    ends = (exactly, rounded(exactly, points.x.dtype).astype(np.float64), *reached)
+    exactly, rounding, lowest, highest, foreign = (item.reshape(3 if wider else 1, x.size) for item in ends)
+    expected, nearest, foreign, width = exactly[0], rounding[0], foreign[0], highest[0] - lowest[0]
+    low = np.fmin.reduce([np.minimum(lowest[0], nearest), *np.fmin(lowest[1:], rounding[1:])])
+    high = np.fmax.reduce([np.maximum(highest[0], nearest), *np.fmax(highest[1:], rounding[1:])])
+    overflowed = np.isnan(y) & (low == -np.inf) & (high == np.inf)
+    inside = (((low <= y) & (y <= high)) | overflowed) & ~foreign & ~np.isnan(expected)
+    allowed = np.where(foreign, width, np.maximum(high - expected, expected - low))
+    distance = np.where(same_value(y, expected), 0.0, np.abs(y - expected))
     inside &= np.isfinite(x) | wider
     if standard.exact:
         inside, allowed = np.zeros(x.shape, np.bool_), unit_roundoff(points.x.dtype) * np.abs(expected)
@@ -93,6 +93,7 @@ def judge_points(standard: Standard, points: Points) -> Judged:
     return Judged(expected, allowed, distance, outside, tuple(said))
 
 
+@np.errstate(all="ignore")
 def judge_exact(standard: Standard, points: Points) -> Judged:
     """Points known to be f(x) rounded once: none is outside. `allowed` is this rounding, not the form's bound."""
     dtype = points.x.dtype

@@ -22,7 +22,7 @@ _SMALLEST, _LARGEST = -3.0, 1.0
 """log10 of the magnitudes."""
 _RARELY = 1 / 64
 _BLOCK = 1 << 14
-_DRAWN = 1 << 16
+_DRAWN, _REPEATED = 1 << 18, 3 << 16
 _SIGNS = (1.0, -1.0)
 
 
@@ -78,21 +78,22 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
     """Half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
     Of both, one in 17 is rounded to halves: ties of roundings, and numbers that models compare with.
 
-    In float64 for that dtype, else in float32. Of more than 65,536, the others repeat these, each time from
-    another one on, as they are or with the other sign.
+    In float64 for that dtype, else in float32. Of more than a quarter of a million, the others repeat three quarters of
+    these, each time from another one on, with another factor of either sign: no two rows have the same norm.
     """
     wide = np.float64 if dtype == np.float64 else np.float32
     values = np.empty(shape, wide)
     flat = values.reshape(-1)
     drawn = flat[:_DRAWN]
     _draw(rng, drawn)
-    for start in range(drawn.size, flat.size, _DRAWN):
-        rest = flat[start : start + _DRAWN]
-        turn, sign = int(rng.integers(1, drawn.size)), _SIGNS[int(rng.integers(2))]
+    for start in range(drawn.size, flat.size, _REPEATED):
+        rest = flat[start : start + _REPEATED]
+        turn, factor = int(rng.integers(1, drawn.size)), float(rng.uniform(0.5, 1.0) * rng.choice(_SIGNS))
         first, second = rest[: drawn.size - turn], rest[drawn.size - turn :]
-        np.multiply(drawn[turn:][: first.size], sign, out=first)
-        np.multiply(drawn[: second.size], sign, out=second)
-        rest += 0
+        np.multiply(drawn[turn:][: first.size], factor, out=first)
+        np.multiply(drawn[: second.size], factor, out=second)
+        _round_some(rest, turn)
+        rest += 0  # zeros of either sign become +0
     return values
 
 
@@ -110,10 +111,15 @@ def _draw(rng: np.random.Generator, flat: Array) -> None:
         np.copysign(np.exp(magnitude, out=magnitude), block, out=magnitude)
         block *= math.sqrt(3)
         block[:] = select(kind < 128, magnitude, block)
-        some = block[kind[0] % 17 :: 17]
-        some[:] = np.rint(2 * some) / 2
+        _round_some(block, int(kind[0]))
         block *= kind >= 256 * _RARELY
         block += 0  # zeros of either sign become +0
+
+
+def _round_some(flat: Array, first: int) -> None:
+    """Round one number in 17 to halves."""
+    some = flat[first % 17 :: 17]
+    some[:] = np.rint(2 * some) / 2
 
 
 def signed_integers(rng: np.random.Generator, shape: Sequence[int], dtype: Any, largest: int) -> Array:

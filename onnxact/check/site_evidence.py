@@ -6,7 +6,7 @@ SiteProbe("", "relu_3", "x", "y")  ->  SiteEvidence(outcome="equivalent", counts
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +140,8 @@ class KinkCount:
     channels_never_above: tuple[int, ...] = ()
 
 
-class SignCount(NamedTuple):
+@dataclass(frozen=True)
+class SignCount:
     """Elements that entered a site, or one channel of it, by kind; infinite ones count as negative or positive too."""
 
     negative: int = 0
@@ -219,7 +220,7 @@ class SiteEvidence:
     alone: str = ""
     surroundings: str = ""
     counts: tuple[KinkCount, ...] = ()
-    signs: SignCount = field(default_factory=SignCount)
+    signs: SignCount = SignCount()
     channels: tuple[SignCount, ...] = ()
     before: Accuracy | None = None
     after: Accuracy | None = None

@@ -91,7 +91,7 @@ class Scope:
         """Return the ops of the nodes of this scope that make the inputs of a node, in alphabetical order."""
         found = self._made_by.get(index)
         if found is None:
-            makers = [self.producers[name] for name in self.nodes[index].input if name in self.producers]
+            makers = [self.producers[name] for name in self.nodes[index].input if name and name in self.producers]
             found = self._made_by[index] = tuple(sorted([self.op_types[maker] for maker in makers]))
         return found
 

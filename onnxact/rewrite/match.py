@@ -136,16 +136,16 @@ def _node(scope: Scope, expr: Call, index: int, found: Match, closed: frozenset[
         return
     node = scope.nodes[index]
     op = scope.op_types[index]
-    if not could_be(expr, scope.made_by(index)):
-        return
     if expr.op in _PRODUCTS and op in _PRODUCTS:
         factors = _factors(expr)
         if len(factors) > 2:
+            if not could_be(expr, scope.made_by(index)):
+                return
             for graph_factors in _graph_factors(scope, index, len(factors)):
                 grown = found.with_nodes(graph_factors.nodes)
                 yield from _assign(scope, factors, graph_factors.factors, grown, closed)
             return
-    if op != expr.op or len(node.output) != 1:
+    if op != expr.op or len(node.output) != 1 or not could_be(expr, scope.made_by(index)):
         return
     operands = _operands(scope, expr, node)
     if operands is None:

@@ -10,7 +10,7 @@ import pytest
 
 from onnxact.activation.catalog import ACTIVATIONS, FALSE
 from onnxact.activation.numeric import FLOATS, evaluate, rounded
-from onnxact.check.accuracy import described, judge, merged
+from onnxact.check.accuracy import _points, described, judge, merged
 from onnxact.check.allowance import Points, judge_exact, judge_points
 from onnxact.check.site_evidence import Computed, Meaning, Slopes
 from onnxact.check.standard import Standard, held_numbers
@@ -330,19 +330,31 @@ def test_each_element_is_held_against_its_own_slope(slope_shape: tuple[int, ...]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_a_sample_meets_every_channel_and_says_where_it_differs(dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((2, 64, 56, 56), 1), ((1, 2048, 14, 14), 1), ((6, 1024, 7, 7), 1), ((128, 4096), 1)],
+)
+def test_a_sample_meets_every_channel_and_says_where_it_differs(shape: tuple[int, ...], axis: int, dtype: str) -> None:
     rng = np.random.default_rng(0)
-    slope = rng.uniform(0.1, 0.9, (64, 1, 1)).astype(dtype)
+    slope = rng.uniform(0.1, 0.9, (shape[axis], *[1] * (len(shape) - axis - 1))).astype(dtype)
     meaning = Meaning("prelu", "op", (("slope", Slopes.of(slope)),), dtype)
-    x = -np.abs(rng.standard_normal((2, 64, 56, 56))).astype(dtype) - 1
+    x = -np.abs(rng.standard_normal(shape)).astype(dtype) - 1
     right = sloped(x, slope)
-    found = judge(own(meaning), x, right, thorough=False, channel_axis=-3)
+    standard = own(meaning)
+    found = judge(standard, x, right, thorough=False, channel_axis=axis - len(shape))
     assert (found.outside, found.elements) == (0, x.size)
     assert 1 << 13 < found.compared <= 1 << 15
-    for channel in (0, 17, 63):
+    for channel in (0, 17, 63, *rng.choice(shape[axis], 20)):
         wrong = right.copy()
         wrong[:, channel] *= 2
-        found = judge(own(meaning), x, wrong, thorough=False, channel_axis=-3)
+        found = judge(standard, x, wrong, thorough=False, channel_axis=axis - len(shape))
         assert found.channels == (channel,)
-        assert found.index[1] == channel
+        assert found.index[axis] == channel
         assert found.y == float(wrong[found.index])
+
+
+@pytest.mark.parametrize("shape", [(4,), (1, 1, 3), (2,)])
+def test_a_parameter_that_does_not_fit_is_never_taken_for_another(shape: tuple[int, ...]) -> None:
+    x = np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=r"broadcast|dimensions"):
+        _points(np.arange(3), x, x, {}, {"slope": np.arange(math.prod(shape), dtype=np.float64).reshape(shape)})

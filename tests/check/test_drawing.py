@@ -1,0 +1,39 @@
+"""signed_values: many numbers repeat few, and no row of them can stand for another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxact.check import check
+from onnxact.check.drawing import signed_values
+from tests.check.models import net
+
+
+@pytest.mark.parametrize("row", [1 << 16, 1 << 17, 1 << 18, 1 << 19])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rows_have_other_norms(row: int, seed: int) -> None:
+    rows = signed_values(np.random.default_rng(seed), (6, row), np.float32).astype(np.float64)
+    for statistic in (np.linalg.norm(rows, axis=1), np.abs(rows).mean(axis=1), rows.sum(axis=1)):
+        ordered = np.sort(statistic)
+        assert np.diff(ordered).min() > 2**-16 * np.abs(ordered).max()
+
+
+def test_what_is_drawn_is_signed_and_of_many_magnitudes() -> None:
+    x = signed_values(np.random.default_rng(0), (3, 1 << 18), np.float32)
+    for part in x:
+        assert abs(np.mean(part > 0) - np.mean(part < 0)) < 0.01
+        assert np.mean(part == 0) > 1 / 80
+        assert np.abs(part).max() > 4.9
+        assert np.abs(part[part != 0]).min() < 2e-3
+        assert np.mean(part * 2 == np.rint(part * 2)) > 1 / 20
+    assert not np.signbit(x[x == 0]).any()
+
+
+@pytest.mark.parametrize("shape", ["1, 3, 256, 256", "1, 3, 512, 512"])
+def test_norms_of_other_channels_are_told_apart(shape: str) -> None:
+    body = "axes = Constant<value_ints=[2, 3]>() n = ReduceL2<keepdims=1>(x, axes) {} y = Div(x, m)"
+    before = net(f"float[{shape}] x", f"float[{shape}] y", body.format("m = Identity(n)"))
+    reverse = "order = Constant<value_ints=[2, 1, 0]>() m = Gather<axis=1>(n, order)"
+    after = net(f"float[{shape}] x", f"float[{shape}] y", body.format(reverse))
+    assert check(before, after, providers=["cpu"]).outcome == "different"
