@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -45,9 +46,9 @@ def of_type(elem_type: int | None) -> Interval:
     return NOT_NEGATIVE if elem_type in _UNSIGNED else ANY
 
 
-def of_constant(tensor: TensorProto) -> Interval:
-    """The smallest and largest element; everything for what is external, text, empty or holds NaN."""
-    array = None if tensor.data_type == TensorProto.STRING else value_of(tensor)
+def of_constant(tensor: TensorProto, folder: Path | None = None) -> Interval:
+    """The smallest and largest element; everything for what is text, empty, holds NaN or is not in `folder`."""
+    array = None if tensor.data_type == TensorProto.STRING else value_of(tensor, folder)
     if array is None or array.size == 0 or array.dtype.kind == "c":
         return ANY
     values = array.astype(np.float64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from onnx import FunctionProto, GraphProto, NodeProto, TensorProto
 
@@ -29,6 +30,7 @@ class Values:
     constants: Mapping[str, TensorProto]
     types: Mapping[str, int]
     inputs: frozenset[str]
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def values_in(chain: Chain) -> Values:
         stored.update(fixed)
         types.update(element_types(graph))
         types.update({name: tensor.data_type for name, tensor in fixed.items()})
-    return Values(makers, stored, types, frozenset(inputs))
+    return Values(makers, stored, types, frozenset(inputs), chain.levels[-1].folder)
 
 
 def interval(values: Values, name: str, known: dict[str, Interval] | None = None) -> Interval:
@@ -102,7 +104,7 @@ def _derived(values: Values, name: str, known: dict[str, Interval], depth: int) 
     if name in values.inputs:
         return ANY
     if name in values.constants:
-        return of_constant(values.constants[name])
+        return of_constant(values.constants[name], values.folder)
     node = values.producers.get(name)
     rule = None if node is None or depth > _MAX_DEPTH else RULES.get(node.op_type)
     if node is None or rule is None or node.domain not in {"", "ai.onnx"}:

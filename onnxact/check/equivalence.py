@@ -19,6 +19,7 @@ from onnxact.check.divergence import find_divergence
 from onnxact.check.drawing import ValRange
 from onnxact.check.feeding import Feeding, Given, Recipe, find_feeds, make_recipe, save_feeds
 from onnxact.check.further import further_feeds, sized_feeds
+from onnxact.check.in_place import open_in_place
 from onnxact.check.inputs import Feed, NoInputError
 from onnxact.check.interface import Interface
 from onnxact.check.interval import Interval
@@ -96,11 +97,8 @@ def check(
     _demand_sense(None if chosen else (before, after), seeds, memory_budget)
     options = runtime_options(provider_options, session_options, tf32=tf32)
     resolved = resolve_providers(["cpu"] if chosen else providers, options)
-    lean = chosen is None and SHARING.issuperset(resolved.names) and not any(map(_is_in_memory, (before, after)))
-    weights = Weights(remembers=not lean)
-    pair = [
-        open_subject(source, folder=folder, options=options, weights=weights, lean=lean) for source in (before, after)
-    ]
+    shares = chosen is None and SHARING.issuperset(resolved.names)
+    pair = _opened(before, after, folder, options, shares=shares)
     allowed = tolerance(rtol, atol)
     demand_outputs(allowed, (value.name for value in pair[0].model.graph.output))
     said = Verdict("different", (), (), (), (), resolved.names, allowed, resolved.notes, options=options)
@@ -155,8 +153,18 @@ def _backend(given: str | Backend | None, providers: Sequence[str] | None) -> Ba
     return given if isinstance(given, Backend) else find_backend(given)
 
 
-def _is_in_memory(source: Source) -> bool:
-    return isinstance(source, ModelProto)
+def _opened(
+    before: Source, after: Source, folder: str | os.PathLike[str] | None, options: RuntimeOptions, *, shares: bool
+) -> list[Subject]:
+    """Both models; where sessions can share weights, with the large ones in a file, and not in memory."""
+    found = open_in_place(before, after, options) if shares else None
+    if found is not None:
+        return list(found)
+    lean = shares and not isinstance(before, ModelProto) and not isinstance(after, ModelProto)
+    weights = Weights(remembers=not lean)
+    return [
+        open_subject(source, folder=folder, options=options, weights=weights, lean=lean) for source in (before, after)
+    ]
 
 
 def _demand_sense(pair: tuple[Source, Source] | None, seeds: Sequence[int], memory_budget: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from onnx import FunctionProto, GraphProto, NodeProto, SparseTensorProto, TensorProto
 
@@ -55,6 +56,13 @@ class Level:
         if isinstance(self.graph, FunctionProto):
             return frozenset(self.graph.input)
         return frozenset(value.name for value in self.graph.input)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where external data lie, as far as that is known."""
+        if self.weights is not None:
+            return self.weights.folder
+        return None if self.scope is None else self.scope.view.folder
 
     def declares(self, name: str) -> bool:
         """Whether the name is bound here."""

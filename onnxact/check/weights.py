@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ from onnxact.check.fingerprint import digest
 from onnxact.errors import ModelError
 from onnxact.model.files import external_tensors, location, read_external
 
-_LARGE = 1 << 16
+LARGE = 1 << 16
 """Bytes from which on a tensor is worth a place in the file."""
-_WORTHWHILE = 1 << 22
+WORTHWHILE = 1 << 22
 """Bytes of all such tensors from which on the file is worth it."""
 _ALIGNMENT = 1 << 12
 _BLOCK, _START = 1 << 18, 1 << 16
@@ -68,20 +68,15 @@ class Weights:
 
         None where there are few, where some lie in files already, or where there is no room for the file.
         """
-        large = [tensor for tensor in model.graph.initializer if _is_large(tensor)]
-        few = not self._places and sum(map(size_of, large)) < _WORTHWHILE
+        large = [tensor for tensor in model.graph.initializer if is_large(tensor)]
+        few = not self._places and sum(map(size_of, large)) < WORTHWHILE
         if not large or few or next(external_tensors(model), None) is not None:
             return None
         try:
-            written = iter(self._written(large))
+            written = self._written(large)
         except OSError:
             return None
-        found = ModelProto()
-        _copy(model, found, "graph")
-        _copy(model.graph, found.graph, "initializer")
-        tensors = (next(written) if _is_large(tensor) else tensor for tensor in model.graph.initializer)
-        found.graph.initializer.extend(tensors)
-        return found
+        return referring(model, written)
 
     def _written(self, tensors: Sequence[TensorProto]) -> list[TensorProto]:
         """Tensors that refer to the same values in the file."""
@@ -101,14 +96,7 @@ class Weights:
 
     def _stored(self, tensor: TensorProto, path: Path) -> TensorProto:
         raw = tensor.raw_data
-        place = {"location": path.name, "offset": str(self._place(path, raw)), "length": str(len(raw))}
-        return TensorProto(
-            name=tensor.name,
-            data_type=tensor.data_type,
-            dims=tensor.dims,
-            data_location=TensorProto.EXTERNAL,
-            external_data=[StringStringEntryProto(key=key, value=value) for key, value in place.items()],
-        )
+        return external(tensor, path.name, self._place(path, raw), len(raw))
 
     def _place(self, path: Path, raw: bytes) -> int:
         """Where the file has these bytes."""
@@ -126,6 +114,27 @@ class Weights:
         return offset + padding
 
 
+def external(tensor: TensorProto, place: str, offset: int, length: int) -> TensorProto:
+    """A tensor of the same name, type and shape with its values in a file."""
+    entries = {"location": place, "offset": str(offset), "length": str(length)}
+    return TensorProto(
+        name=tensor.name,
+        data_type=tensor.data_type,
+        dims=tensor.dims,
+        data_location=TensorProto.EXTERNAL,
+        external_data=[StringStringEntryProto(key=key, value=value) for key, value in entries.items()],
+    )
+
+
+def referring(model: ModelProto, large: Iterable[TensorProto]) -> ModelProto:
+    """The model with its large weights replaced, in their order."""
+    found, others = ModelProto(), iter(large)
+    _copy(model, found, "graph")
+    _copy(model.graph, found.graph, "initializer")
+    found.graph.initializer.extend(next(others) if is_large(tensor) else tensor for tensor in model.graph.initializer)
+    return found
+
+
 def _holds(path: Path, offset: int, raw: bytes) -> bool:
     """Whether these bytes are in the file at this place; a block at a time, so that others are told at once."""
     given, block = memoryview(raw), bytearray(_BLOCK)
@@ -138,8 +147,9 @@ def _holds(path: Path, offset: int, raw: bytes) -> bool:
     return True
 
 
-def _is_large(tensor: TensorProto) -> bool:
-    return tensor.HasField("raw_data") and size_of(tensor) >= _LARGE
+def is_large(tensor: TensorProto) -> bool:
+    """Whether a tensor is worth a place in a file."""
+    return tensor.HasField("raw_data") and size_of(tensor) >= LARGE
 
 
 def size_of(tensor: TensorProto) -> int:

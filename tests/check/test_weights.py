@@ -54,8 +54,8 @@ def test_a_session_gives_the_same_bits(
 ) -> None:
     x = {"x": np.random.default_rng(1).standard_normal((3, WIDTH)).astype(dtype)}
     found = []
-    for least in (weights._WORTHWHILE, 1 << 40):
-        monkeypatch.setattr(weights, "_WORTHWHILE", least)
+    for least in (weights.WORTHWHILE, 1 << 40):
+        monkeypatch.setattr(weights, "WORTHWHILE", least)
         subject = open_subject(_model(dtype))
         session = open_session(subject, "cpu", optimise=False, extra_outputs=extra)
         assert not isinstance(session, RunFailure)
