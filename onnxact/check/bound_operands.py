@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from onnx import NodeProto, TensorProto
 
 from onnxact.check.graph import attribute
 from onnxact.check.interval import ANY, NOT_NEGATIVE, UNIT, ZERO, Interval
-from onnxact.check.weights import value_of
+from onnxact.check.weights import size_of, value_of
 
+_LARGEST = 1 << 26
+"""Bytes of the largest constant that is read from a file for its bounds."""
 _UNSIGNED = {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 
 
@@ -47,12 +49,17 @@ def of_type(elem_type: int | None) -> Interval:
 
 
 def of_constant(tensor: TensorProto, folder: Path | None = None) -> Interval:
-    """The smallest and largest element; everything for what is text, empty, holds NaN or is not in `folder`."""
-    array = None if tensor.data_type == TensorProto.STRING else value_of(tensor, folder)
+    """The smallest and largest element; everything for what is text, empty, holds NaN, is not in `folder`, or lies in a
+    file and is large.
+    """
+    in_file = tensor.data_location == TensorProto.EXTERNAL
+    if tensor.data_type == TensorProto.STRING or (in_file and size_of(tensor) > _LARGEST):
+        return ANY
+    array = value_of(tensor, folder)
     if array is None or array.size == 0 or array.dtype.kind == "c":
         return ANY
-    values = array.astype(np.float64)
-    return ANY if np.isnan(values).any() else Interval(float(values.min()), float(values.max()))
+    low, high = float(array.min()), float(array.max())
+    return ANY if math.isnan(low) or math.isnan(high) else Interval(low, high)
 
 
 def number(operands: Operands, name: str, default: float) -> float:
