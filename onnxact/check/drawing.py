@@ -24,6 +24,8 @@ _RARELY = 1 / 64
 _BLOCK = 1 << 14
 _DRAWN, _REPEATED = 1 << 18, 3 << 16
 _SIGNS = (1.0, -1.0)
+_SEVERAL, _EXTREME, _ENDS, _ROUNDED = 64, 4, (10.1, 11.0), 9.0
+"""From how many numbers on how many of each sign lie between these ends; the magnitude up to which some are rounded."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def parse_val_range(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
 
 def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> Array:
     """Half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one in 64 zero.
-    Of both, one in 17 is rounded to halves: ties of roundings, and numbers that models compare with.
+    Of both, one in 17 is rounded to halves: ties of roundings, and numbers that models compare with. In 64 or more, a
+    few are larger, no two alike, anywhere: what a maximum is taken of matters.
 
     In float64 for that dtype, else in float32. Of more than a quarter of a million, the others repeat three quarters of
     these, each time from another one on, with another factor of either sign: no two rows have the same norm.
@@ -94,6 +97,9 @@ def signed_values(rng: np.random.Generator, shape: Sequence[int], dtype: Any) ->
         np.multiply(drawn[: second.size], factor, out=second)
         _round_some(rest, turn)
         rest += 0  # zeros of either sign become +0
+    if flat.size >= _SEVERAL:
+        places = rng.integers(0, flat.size, 2 * _EXTREME)
+        flat[places] = np.repeat(_SIGNS, _EXTREME) * rng.uniform(*_ENDS, 2 * _EXTREME)
     return values
 
 
@@ -117,9 +123,9 @@ def _draw(rng: np.random.Generator, flat: Array) -> None:
 
 
 def _round_some(flat: Array, first: int) -> None:
-    """Round one number in 17 to halves."""
+    """Round one number in 17 to halves; none of the largest, so that they stay apart."""
     some = flat[first % 17 :: 17]
-    some[:] = np.rint(2 * some) / 2
+    np.copyto(some, np.rint(2 * some) / 2, where=np.abs(some) < _ROUNDED)
 
 
 def signed_integers(rng: np.random.Generator, shape: Sequence[int], dtype: Any, largest: int) -> Array:

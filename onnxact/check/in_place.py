@@ -22,8 +22,8 @@ from onnx import ModelProto, TensorProto
 from onnxact.check.fingerprint import digest
 from onnxact.check.options import RuntimeOptions
 from onnxact.check.subject import Source, Subject
-from onnxact.check.weights import LARGE, WORTHWHILE, external, is_large, referring, size_of
-from onnxact.model.files import external_tensors, is_text, location
+from onnxact.check.weights import LARGE, WORTHWHILE, are_repeated, external, is_large, referring, size_of
+from onnxact.model.files import external_tensors, is_text
 
 Bytes = NDArray[np.uint8]
 
@@ -31,6 +31,8 @@ _GRAPH, _INITIALIZER, _RAW_DATA = 7, 5, 9
 """Field numbers in ModelProto, GraphProto and TensorProto (onnx.proto)."""
 _PLAIN = {1, 2, 8, 9, 12}
 """The fields that a tensor with raw data has: dims, data_type, name, raw_data, doc_string."""
+_LONGEST = 5
+"""Bytes of the longest length that protobuf's parsers take."""
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _START, _BLOCK = 1 << 16, 1 << 20
 
@@ -43,7 +45,7 @@ def open_in_place(before: Source, after: Source, options: RuntimeOptions) -> tup
     """
     try:
         return _opened(before, after, options)
-    except (OSError, ValueError, IndexError, OverflowError, DecodeError):
+    except (OSError, ValueError, IndexError, KeyError, OverflowError, DecodeError):
         return None
 
 
@@ -81,10 +83,11 @@ class _Kept(NamedTuple):
         if path.stat().st_size < WORTHWHILE:
             return None
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            model = ModelProto.FromString(_stripped(content, path.name))
+            message, count = _stripped(content, path.name)
+            model = ModelProto.FromString(message)
         kept = list(external_tensors(model))
         few = sum(map(size_of, kept)) < WORTHWHILE
-        if few or any(location(tensor) != path.name for tensor in kept):
+        if few or len(kept) != count or are_repeated(model.graph):
             return None
         return cls(path, model, np.memmap(path, np.uint8, mode="r"))
 
@@ -120,7 +123,7 @@ class _Places:
 
 def _without(model: ModelProto, places: _Places) -> ModelProto | None:
     """A model in memory that refers to the same weights in a file."""
-    if next(external_tensors(model), None) is not None:
+    if next(external_tensors(model), None) is not None or are_repeated(model.graph):
         return None
     found = [
         places.of(tensor, np.frombuffer(tensor.raw_data, np.uint8))
@@ -166,21 +169,23 @@ class _Field(NamedTuple):
     end: int
 
 
-def _stripped(content: mmap.mmap, name: str) -> bytes:
-    """The message of a model without the large weights of its main graph. ValueError for what is no such message."""
+def _stripped(content: mmap.mmap, name: str) -> tuple[bytes, int]:
+    """The message of a model without the large weights of its main graph, and how many these are. ValueError for what
+    is no such message.
+    """
     graphs = [field for field in _fields(content, 0, len(content)) if field.number == _GRAPH]
     if len(graphs) != 1 or graphs[0].kind != _LENGTH:
         raise ValueError("not one graph")
     graph = graphs[0]
-    parts, kept = [], graph.value
+    parts, kept, count = [], graph.value, 0
     for field in _fields(content, graph.value, graph.end):
         if field.number == _INITIALIZER and field.kind == _LENGTH and field.end - field.value >= LARGE:
             tensor = _stripped_tensor(content, field, name)
             if tensor is not None:
                 parts += [content[kept : field.start], _tagged(_INITIALIZER, tensor.SerializeToString())]
-                kept = field.end
+                kept, count = field.end, count + 1
     inner = b"".join([*parts, content[kept : graph.end]])
-    return content[: graph.start] + _tagged(_GRAPH, inner) + content[graph.end :]
+    return content[: graph.start] + _tagged(_GRAPH, inner) + content[graph.end :], count
 
 
 def _stripped_tensor(content: mmap.mmap, field: _Field, name: str) -> TensorProto | None:
@@ -200,8 +205,10 @@ def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
         tag, value = _varint(content, at)
         kind = tag & 7
         if kind == _LENGTH:
-            size, value = _varint(content, value)
-            stop = value + size
+            size, stated = _varint(content, value)
+            if stated - value > _LONGEST:
+                raise ValueError("a length is too long")
+            value, stop = stated, stated + size
         elif kind == _VARINT:
             stop = _varint(content, value)[1]
         elif kind in (_FIXED32, _FIXED64):
@@ -215,15 +222,15 @@ def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[_Field]:
 
 
 def _varint(content: mmap.mmap, at: int) -> tuple[int, int]:
-    """The number that begins here, and where it ends."""
-    number = shift = 0
-    while True:
+    """The number that begins here, and where it ends. ValueError for one of more than 64 bits."""
+    number = 0
+    for shift in range(0, 64, 7):
         byte = content[at]
         number |= (byte & 0x7F) << shift
         at += 1
         if byte < 0x80:
             return number, at
-        shift += 7
+    raise ValueError("a number is too long")
 
 
 def _tagged(number: int, value: bytes) -> bytes:

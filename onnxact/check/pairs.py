@@ -224,7 +224,8 @@ def _compared(pair: Pair, batch: Batch, against: _Against, *, optimise: bool) ->
     """`after` on every set of inputs, one result held at a time, against what `before` gave."""
     elsewhere = pair.elsewhere and not optimise
     opened = open_session(pair.after, pair.provider, optimise=optimise, name_nodes=elsewhere)
-    demand_valid(pair.after, pair.provider, opened)
+    if not all(isinstance(before, RunFailure) and before.stage == "load" for before in against.before.results):
+        demand_valid(pair.after, pair.provider, opened)
     where = whereabouts(opened, pair.after, batch.feeds[0].values) if elsewhere else None
     placed = _placed(pair, against.before.where, where) if batch.is_first and not optimise else PairEvidence()
     for feed, before in zip(batch.feeds, against.before.results, strict=True):

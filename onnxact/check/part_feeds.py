@@ -128,6 +128,8 @@ class PartFeeds:
         yield "large", lambda value: moved(value, _LARGE.get(value.dtype.name, _OTHERWISE_LARGE), 0.0)
         yield "none below 0", np.abs
         yield "none above 0", lambda value: 0 - np.abs(value)
+        yield "rising", lambda value: np.sort(value, axis=None).reshape(value.shape)
+        yield "falling", lambda value: np.sort(value, axis=None)[::-1].reshape(value.shape)
         yield "far above 0", partial(moved, scale=1.0, shift=_FAR)
         yield "far below 0", partial(moved, scale=1.0, shift=-_FAR)
         for factor in _HUGE if self.boundless else ():

@@ -66,11 +66,12 @@ class Weights:
     def taken_out_of(self, model: ModelProto) -> ModelProto | None:
         """Write the large weights of the main graph to the file, and return the model that refers to them there.
 
-        None where there are few, where some lie in files already, or where there is no room for the file.
+        None where there are few, where some lie in files already, where two have one name (ONNX Runtime takes the first
+        of those in a model, the last of those in a file), or where there is no room for the file.
         """
         large = [tensor for tensor in model.graph.initializer if is_large(tensor)]
         few = not self._places and sum(map(size_of, large)) < WORTHWHILE
-        if not large or few or next(external_tensors(model), None) is not None:
+        if not large or few or are_repeated(model.graph) or next(external_tensors(model), None) is not None:
             return None
         try:
             written = self._written(large)
@@ -133,6 +134,11 @@ def referring(model: ModelProto, large: Iterable[TensorProto]) -> ModelProto:
     _copy(model.graph, found.graph, "initializer")
     found.graph.initializer.extend(next(others) if is_large(tensor) else tensor for tensor in model.graph.initializer)
     return found
+
+
+def are_repeated(graph: GraphProto) -> bool:
+    """Whether two initializers have one name."""
+    return len({tensor.name for tensor in graph.initializer}) < len(graph.initializer)
 
 
 def _holds(path: Path, offset: int, raw: bytes) -> bool:

@@ -37,3 +37,31 @@ def test_norms_of_other_channels_are_told_apart(shape: str) -> None:
     reverse = "order = Constant<value_ints=[2, 1, 0]>() m = Gather<axis=1>(n, order)"
     after = net(f"float[{shape}] x", f"float[{shape}] y", body.format(reverse))
     assert check(before, after, providers=["cpu"]).outcome == "different"
+
+
+@pytest.mark.parametrize("size", [64, 1000, 1 << 18, 1 << 19, 3 << 19])
+def test_no_two_extremes_are_alike_and_they_lie_anywhere(size: int) -> None:
+    places = []
+    for seed in range(40):
+        x = signed_values(np.random.default_rng(seed), (size,), np.float32)
+        for top in (x.max(), x.min()):
+            assert np.count_nonzero(x == top) == 1
+            assert 10 < abs(top) < 11.01
+        places += [int(np.argmax(x)), int(np.argmin(x))]
+    shares = np.histogram(places, 4, (0, size))[0] / len(places)
+    assert shares.min() > 0.1
+
+
+@pytest.mark.parametrize("kept", [(0, 512), (0, 1023), (1, 1024)])
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_a_maximum_of_fewer_rows_is_told_apart(op: str, kept: tuple[int, int]) -> None:
+    """One row of 1024 is rarely where the maximum is: the part on its own is tried on rising and falling values."""
+    whole = "axes = Constant<value_ints=[2, 3]>() z = Identity(x)"
+    ends = f"first = Constant<value_ints=[{kept[0]}]>() last = Constant<value_ints=[{kept[1]}]>()"
+    part = (
+        f"axes = Constant<value_ints=[2, 3]>() {ends} rows = Constant<value_ints=[2]>() z = Slice(x, first, last, rows)"
+    )
+    before, after = (
+        net("float[1, 1, 1024, 512] x", "float y", f"{body} y = {op}<keepdims=0>(z, axes)") for body in (whole, part)
+    )
+    assert check(before, after, providers=["cpu"]).outcome != "equivalent"

@@ -146,6 +146,41 @@ def test_what_takes_the_usual_way(case: str, tmp_path: Path) -> None:
     assert open_in_place(before, model(), RuntimeOptions()) is None
 
 
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_two_weights_of_one_name_are_not_taken_apart(on_disk: bool, tmp_path: Path) -> None:
+    """ONNX Runtime takes the first of them, or of those in files the last."""
+    before, after = model(), model(1)
+    before.graph.initializer.append(after.graph.initializer[0])
+    path = saved(before, tmp_path / "m.onnx")
+    other = saved(after, tmp_path / "other.onnx") if on_disk else after
+    assert open_in_place(path, other, RuntimeOptions()) is None
+    assert check(path, other, providers=["cpu"], diagnose=False).outcome == "different"
+
+
+@pytest.mark.parametrize("left_out", ["offset", "length"])
+def test_a_file_that_refers_to_itself_takes_the_usual_way(left_out: str, tmp_path: Path) -> None:
+    before = model()
+    own = before.graph.initializer.add(name="own", data_type=TensorProto.FLOAT, dims=[16])
+    own.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "m.onnx"), ("offset", "64"), ("length", "64")):
+        if key != left_out:
+            own.external_data.add(key=key, value=value)
+    assert open_in_place(saved(before, tmp_path / "m.onnx"), model(), RuntimeOptions()) is None
+
+
+def test_a_length_of_too_many_bytes_is_refused_as_by_protobuf(tmp_path: Path) -> None:
+    content = model().SerializeToString()
+    at = content.index(b"\x3a", 2)  # the graph, behind the version
+    length = content[at + 1 : at + 5]
+    assert length[-1] < 0x80
+    longer = length[:-1] + bytes((length[-1] | 0x80, 0x80, 0x00))
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content[: at + 1] + longer + content[at + 5 :])
+    assert open_in_place(path, model(), RuntimeOptions()) is None
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        check(path, model(), providers=["cpu"])
+
+
 @pytest.mark.parametrize("cut", [1, 1000, 1 << 20, (1 << 22) + 100])
 def test_a_damaged_file_gets_the_usual_words(cut: int, tmp_path: Path) -> None:
     whole = model().SerializeToString()

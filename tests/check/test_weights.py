@@ -132,7 +132,7 @@ def test_two_tensors_of_one_name_stay_two() -> None:
     model = _model()
     model.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "w"))
     subject = open_subject(model)
-    assert [len(t.external_data) for t in subject.with_external_weights.model.graph.initializer] == [3, 0, 0]
+    assert subject.with_external_weights is subject
     assert isinstance(open_session(subject, "cpu", optimise=False), RunFailure)
 
 
