@@ -130,15 +130,15 @@ def make_inputs(
 ) -> dict[str, Any]:
     """A value for every graph input without an initializer; the same arguments give the same values.
 
-    Floating inputs: half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign,
-    one in 64 zero, one in 17 a multiple of 1/2. Integer inputs: within what reads them (see ranges); 0..2 where
-    their size decides how much is computed (see magnitudes); else signed, half within -2..2, half of log-uniform
-    magnitude, up to 100 for even seeds, up to the largest of the type for odd ones; a single one is 0..2 for even
-    seeds, large for odd ones, below 0 for every other of these; 8-bit ones anything. What steers a node, such as
-    the shape of a Reshape: something that it takes (see steering). One-element bools are True for seed 0 and False for
-    seed 1; further pairs of seeds go through their combinations, and so do optionals that the model asks whether they
-    are filled. Odd seeds override truth values that are stored, with the other one. `given` values are taken as they
-    are. Dimensions of one symbol are equal; what the model leaves open is `guess`. Sequences get two elements.
+    Floating inputs: half uniform of mean 0 and variance 1, half of log-uniform magnitude 1e-3..1e1 and random sign, one
+    in 64 zero, one in 17 a multiple of 1/2, of 64 or more a few up to 11. Integer inputs: within what reads them (see
+    ranges); 0..2 where their size decides how much is computed (see magnitudes); else signed, half within -2..2, half
+    of log-uniform magnitude, up to 100 for even seeds, up to the largest of the type for odd ones; a single one is 0..2
+    for even seeds, large for odd ones, below 0 for every other of these; 8-bit ones anything. What steers a node, such
+    as the shape of a Reshape: something that it takes (see steering). One-element bools are True for seed 0 and False
+    for seed 1; further pairs of seeds go through their combinations, and so do optionals that the model asks whether
+    they are filled. Odd seeds override truth values that are stored, with the other one. `given` values are taken as
+    they are. Dimensions of one symbol are equal; what the model leaves open is `guess`. Sequences get two elements.
 
     Raises UsageError for names, shapes or types that do not fit the model, NoInputError for a type that NumPy or ONNX
     Runtime's Python interface lacks.

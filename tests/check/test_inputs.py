@@ -35,7 +35,7 @@ def test_floats_have_both_signs_many_magnitudes_and_zeros(dtype: str) -> None:
     magnitude = np.abs(values[values != 0])
     assert np.count_nonzero(magnitude < 0.01) > 300
     assert np.count_nonzero(magnitude > 5) > 100
-    assert magnitude.max() <= 10
+    assert 10 < magnitude.max() <= 11
 
 
 def test_same_seed_same_values() -> None:
