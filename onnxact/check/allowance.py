@@ -9,7 +9,8 @@
 - x = +0 or -0, for sites on their own: the zero of f(x) with its sign, unless the form declares `signed_zero`.
 - Not on the CPU: results below the smallest normal number may be flushed to zero.
 - In 16 bits, inside a model: whatever rounds to the x that was seen may have entered.
-- A form that is none of the table: the default relative tolerance of outputs, and two roundings of x.
+- A form that is none of the table: the default relative tolerance of outputs, and two roundings of x; or what the op
+  itself may give, of which it may be another kernel.
 """
 
 from __future__ import annotations
@@ -141,7 +142,11 @@ def _range(standard: Standard, points: Points, at: Array, expected: Array) -> tu
     flushed = _flushed(standard, dtype)
     if not standard.forms:
         reach = DEFAULT_RTOL[dtype.name] * np.abs(expected) + 2 * unit * np.abs(x) + flushed
-        return expected - reach, expected + reach, np.zeros(x.shape, np.bool_)
+        low, high = expected - reach, expected + reach
+        if "op" in standard.activation.forms:
+            kernel = enclosure(standard.activation.forms["op"].expr, x, points.function, dtype)
+            low, high = np.fmin(low, kernel.low), np.fmax(high, kernel.high)
+        return low, high, np.zeros(x.shape, np.bool_)
     low, high = np.full(x.shape, np.inf), np.full(x.shape, -np.inf)
     foreign = np.ones(x.shape, np.bool_)
     for form in standard.forms:
