@@ -108,14 +108,26 @@ class PartFeeds:
                 yield Made(f"rows {first} to {rows[-1]}", self._within({**self.seen, name: several}))
 
     def _changed(self, made: Values, seed: int) -> Iterator[tuple[str, Values]]:
-        """What the changes make of all floating values, of all truth values, and of one floating value at a time."""
+        """What the changes make of all floating values, of all truth values, and of one floating value at a time; all
+        numbers in order.
+        """
         floats = [name for name, value in made.items() if is_float(value)]
         truths = [name for name, value in made.items() if _is_truth(value)]
         one = [floats[seed % len(floats)]] if floats else []
+        numbers = [name for name, value in made.items() if is_float(value) or _is_integer(value)]
+        for how, step in (("rising", 1), ("falling", -1)) if numbers else ():
+            yield how, {name: self._rising(name, made[name])[::step].reshape(made[name].shape) for name in numbers}
         kinds = ((floats, self._changes()), (truths, _TRUTHS), (one, self._near(seed)))
         for names, changes in kinds:
             for how, change in changes if names else ():
                 yield how, {name: change(made[name]) for name in names}
+
+    def _rising(self, name: str, value: Array) -> Array:
+        """The values in order; between two ends as many as there are, so that none is held at an end."""
+        ends = self.possible.get(name, ANY)
+        if is_float(value) and math.isfinite(ends.low) and math.isfinite(ends.high):
+            return np.linspace(ends.low, ends.high, value.size).astype(value.dtype)
+        return np.sort(value, axis=None)
 
     def _near(self, turn: int) -> Iterator[Change]:
         for number in self.numbers:
@@ -128,8 +140,6 @@ class PartFeeds:
         yield "large", lambda value: moved(value, _LARGE.get(value.dtype.name, _OTHERWISE_LARGE), 0.0)
         yield "none below 0", np.abs
         yield "none above 0", lambda value: 0 - np.abs(value)
-        yield "rising", lambda value: np.sort(value, axis=None).reshape(value.shape)
-        yield "falling", lambda value: np.sort(value, axis=None)[::-1].reshape(value.shape)
         yield "far above 0", partial(moved, scale=1.0, shift=_FAR)
         yield "far below 0", partial(moved, scale=1.0, shift=-_FAR)
         for factor in _HUGE if self.boundless else ():
@@ -186,6 +196,10 @@ def _held(value: Any, possible: Interval) -> Any:
     ends = np.iinfo(value.dtype)
     low = math.ceil(max(possible.low, ends.min))
     return np.clip(value, low, max(low, math.floor(min(possible.high, ends.max))))
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iu"
 
 
 def _is_truth(value: object) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from onnxact.check import check
+from onnxact.check import Verdict, check
 from onnxact.check.drawing import signed_values
 from tests.check.models import net
 
@@ -65,3 +67,23 @@ def test_a_maximum_of_fewer_rows_is_told_apart(op: str, kept: tuple[int, int]) -
         net("float[1, 1, 1024, 512] x", "float y", f"{body} y = {op}<keepdims=0>(z, axes)") for body in (whole, part)
     )
     assert check(before, after, providers=["cpu"]).outcome != "equivalent"
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint8", "float16"])
+def test_a_maximum_of_half_the_rows_is_told_apart_in_every_type(dtype: str) -> None:
+    assert _of_rows(dtype, 256, 128).outcome != "equivalent"
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-1.0, 1.0)])
+def test_a_maximum_of_fewer_rows_is_told_apart_between_limits(limits: tuple[float, float]) -> None:
+    assert _of_rows("float", 224, 223, val_range=limits).outcome != "equivalent"
+
+
+def _of_rows(dtype: str, rows: int, kept: int, **options: Any) -> Verdict:
+    head = "axes = Constant<value_ints=[0, 1]>() first = Constant<value_ints=[0]>()"
+    ends = f"last = Constant<value_ints=[{kept}]>() rows = Constant<value_ints=[0]>()"
+    before, after = (
+        net(f"{dtype}[{rows}, 64] x", f"{dtype} y", f"{head} {ends} z = {part} y = ReduceMax<keepdims=0>(z, axes)")
+        for part in ("Identity(x)", "Slice(x, first, last, rows)")
+    )
+    return check(before, after, providers=["cpu"], diagnose=False, **options)
